@@ -1,0 +1,323 @@
+#!/usr/bin/env python3
+"""Host embeddings for darknet traffic with temporal graph neural networks, from packets to a classification report.
+
+    packets / synthetic -> labels -> graph -> features -> training (models) -> report (knn)
+
+Gioacchini, Cavallo, Mellia, Vassio: Exploring Temporal GNN Embeddings for Darknet Traffic Analysis, GNNet 2023.
+Run `python darkgnn.py --help`; this script reads top to bottom as the data flows.
+"""
+
+import argparse
+import contextlib
+import datetime
+import functools
+import itertools
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import scipy
+import torch
+
+import features
+import graph as graphs
+import labels as ground_truth
+import packets
+import report
+import synthetic
+import training
+
+MODELS = (*training.MODELS, "features")
+MIRAI = "Mirai-like"
+NO_LABELS = ground_truth.from_arrays(np.empty(0, np.uint32), np.empty(0, np.int64), ("Unknown",))
+FIELD_NAMES = {"length": "size", "ttl": "TTL", "mss": "MSS", "window": "window", "timestamp": "TCP timestamp"}
+
+
+def parse_arguments(argv):
+    parser = argparse.ArgumentParser(
+        prog="darkgnn.py", description=__doc__.split("\n\n")[0],
+        formatter_class=lambda prog: argparse.ArgumentDefaultsHelpFormatter(prog, width=100, max_help_position=30))
+    group = parser.add_argument_group("input")
+    add = group.add_argument
+    add("--input", nargs="+", metavar="PATH", help="traces: files, folders or - for standard input; without it the "
+        "synthetic month is used", default=argparse.SUPPRESS)
+    add("--labels", nargs="+", metavar="FILE", help="ground truth, earlier files win: CSV src_ip,label with addresses "
+        "or CIDR blocks, or plain lists named after their class", default=argparse.SUPPRESS)
+    add("--mirai", action="store_true", help="label Mirai-like, unless --labels names it, a host that sends packets "
+        "whose TCP sequence number is the destination address")
+    add("--mirai-packets", type=positive, default=1, metavar="N", help="such packets a day that make a host Mirai-like")
+    add("--year", type=int, help="year of the first line of a log whose lines carry none", default=argparse.SUPPRESS)
+    add("--strict", action="store_true", help="stop at the first broken record instead of counting it")
+    add("--synthetic-scale", type=positive_float, default=synthetic.DEFAULT_SCALE, metavar="S",
+        help="size of the synthetic month; 1 is the paper's")
+
+    add = parser.add_argument_group("graph").add_argument
+    add("--top-ports", type=positive, default=2500, metavar="N", help="busiest ports that are nodes of their own")
+    add("--min-packets", type=positive, default=5, metavar="N", help="packets a day below which a host is dropped")
+
+    add = parser.add_argument_group("model").add_argument
+    add("--model", choices=MODELS, default="i-gcn-gru", help="what embeds the hosts; features: no model, the 37 "
+        "features themselves")
+    add("--no-node-features", action="store_true", help="graph only: identity instead of the 37 features")
+    add("--history", type=natural, default=5, metavar="H", help="days before today that the GRU sees")
+    add("--hidden-width", type=positive, default=1024, metavar="N", help="first graph convolution")
+    add("--gcn-width", type=positive, default=512, metavar="N", help="second graph convolution")
+    add("--embedding-width", type=positive, default=128, metavar="N", help="embeddings")
+    add("--head-width", type=positive, default=64, metavar="N", help="hidden layer of the link predictor")
+
+    add = parser.add_argument_group("training").add_argument
+    add("--train-days", type=natural, default=20, metavar="M", help="days before the first test day")
+    add("--epochs", type=positive, metavar="N", default=argparse.SUPPRESS,
+        help="epochs a day (i-*: default 1, without node features 5) or at most (others: default 50, patience 3)")
+    add("--negatives", type=positive, default=1, metavar="N", help="negative edges per edge")
+    add("--learning-rate", type=positive_float, default=1e-3, metavar="X", help="of Adam")
+    add("--weight-decay", type=non_negative_float, default=5e-3, metavar="X", help="of Adam")
+    add("--neighbors", type=positive, default=3, metavar="K", help="nearest neighbours that vote")
+
+    add = parser.add_argument_group("run").add_argument
+    add("--seed", type=natural, default=0, help="of the synthetic month, the weights and the negatives")
+    add("--runs", type=positive, default=1, metavar="N", help="seeds SEED..SEED+N-1; files are those of the first")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the model runs")
+    add("--out", type=Path, default=Path("out"), metavar="DIR", help="folder for embeddings, predictions, report")
+    add("--quiet", action="store_true", help="print the report only")
+
+    args = parser.parse_args(argv, argparse.Namespace(input=None, labels=None, year=None, epochs=None))
+    if args.input is None and (args.labels or args.year or args.mirai):
+        parser.error("--labels, --mirai and --year go with --input: the synthetic month has its own ground truth")
+    if args.model == "gcn-gru" and args.train_days <= args.history:
+        parser.error(f"gcn-gru trains on windows of --history + 1 days within --train-days: expected --train-days > "
+                     f"{args.history}, got {args.train_days}")
+    if args.model == "features" and args.no_node_features:
+        parser.error("--model features is the node features: it does not go with --no-node-features")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: no CUDA device is available to this PyTorch")
+    if args.device == "auto":
+        args.device = "cuda" if torch.cuda.is_available() else "cpu"
+    if args.epochs is None:
+        args.epochs = 50 if not args.model.startswith("i-") else 5 if args.no_node_features else 1
+    if not args.model.endswith("gru"):
+        args.history = 0
+    return args
+
+
+def number(convert, check, expected):
+    """An argparse type: a finite number for which `check` holds."""
+    def parse(text):
+        try:
+            value = convert(text)
+        except ValueError:
+            value = None
+        if value is None or not check(value) or value in (float("inf"), float("-inf")):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+        return value
+    return parse
+
+
+positive = number(int, lambda n: n > 0, "a positive whole number")
+natural = number(int, lambda n: n >= 0, "a whole number, 0 or more")
+positive_float = number(float, lambda x: x > 0, "a positive number")
+non_negative_float = number(float, lambda x: x >= 0, "a number, 0 or more")
+
+
+# -- packets -> labels, graph, features -------------------------------------------------------------------------------
+
+class Day(NamedTuple):
+    """One day of the trace, ready for any model."""
+    date: datetime.date
+    graph: graphs.BipartiteGraph
+    x: np.ndarray | None         # (N, 37) float32 scaled features, hosts first; None: without node features
+    snapshot: training.Snapshot
+    labels: torch.Tensor         # (n_hosts,) int64 ground truth, 0 = Unknown
+    packets: int                 # TCP packets of the day before the host filter
+
+
+def open_input(args):
+    """The trace as an iterator of (date, Packets), its ground truth and its packets.Summary (None: synthetic)."""
+    if args.input is None:
+        days = ((date, packets.Packets(**columns)) for date, columns in synthetic.month(args.synthetic_scale, args.seed))
+        return days, ground_truth.from_arrays(*synthetic.ground_truth(args.synthetic_scale, args.seed)), None
+    truth = ground_truth.read_labels(args.labels) if args.labels else NO_LABELS
+    if args.mirai and MIRAI not in truth.names:
+        truth = truth._replace(names=(*truth.names, MIRAI))
+    summary = packets.Summary()
+    return packets.read_days(args.input, summary, year=args.year, strict=args.strict), truth, summary
+
+
+def prepare(days, truth, args, warn):
+    """Each day's graph, features and labels, one after the other; a day without any host is left out."""
+    table, lacking = training.empty_table(), set()
+    for date, day in days:
+        graph, order = graphs.build_graph(day.src, day.port, args.min_packets, args.top_ports)
+        n_hosts, n_ports = len(graph.hosts), len(graph.ports)
+        if not n_hosts:
+            warn(f"{date}: no host sends {args.min_packets} TCP packets or more, the day is left out")
+            continue
+        x = row = None
+        if args.no_node_features:
+            table, row = training.add_nodes(table, graph)
+        else:
+            fields = {name: getattr(day, name) for name in features.FIELDS}
+            missing = {FIELD_NAMES[name] for name, column in fields.items() if column is None} - lacking
+            if missing:
+                warn(f"{date}: the trace has no {', '.join(sorted(missing))}: these features are 0")
+                lacking |= missing
+            raw = features.node_features(
+                graph.edge_host, graph.edge_port, graph.weight, n_hosts, n_ports, day.dst[order],
+                {name: column[order] for name, column in fields.items() if column is not None})
+            x = features.scale_by_maximum(raw, n_hosts)
+        codes = ground_truth.lookup(truth, graph.hosts)
+        if args.mirai and day.seq is not None:
+            mirai = ground_truth.mirai_hosts(day.src, day.dst, day.seq, args.mirai_packets)
+            codes[(codes == 0) & np.isin(graph.hosts, mirai)] = truth.names.index(MIRAI)
+        snapshot = training.make_snapshot(graph, x, row, args.device)
+        yield Day(date, graph, x, snapshot, torch.from_numpy(codes), len(day.src))
+
+
+# -- models -----------------------------------------------------------------------------------------------------------
+
+def strategy(args, seed, days, say):
+    """The model of `seed` on its way through the days: yields (result, z) for each, as training's strategies do."""
+    if args.model == "features":
+        return ((None, torch.from_numpy(day.x[: len(day.graph.hosts)]) if t > args.train_days else None)
+                for t, day in enumerate(days, 1))
+    fresh_learner = functools.partial(
+        training.new_learner, args.model, seed, args.device, None if args.no_node_features else features.N_FEATURES,
+        args.hidden_width, args.gcn_width, args.embedding_width, args.head_width, args.learning_rate,
+        args.weight_decay)
+    snapshots = (day.snapshot for day in days)
+
+    def log(epoch, loss, accuracy):
+        say(f"{'epoch':>10}  {epoch:3}/{args.epochs:<31} {loss:7.4f} {accuracy:5.3f}")
+    if args.model == "gcn":
+        return training.static(snapshots, fresh_learner, args.train_days, args.epochs, args.negatives)
+    if args.model == "gcn-gru":
+        return training.frozen(snapshots, fresh_learner, args.train_days, args.epochs, args.history, args.negatives, log)
+    return training.incremental(snapshots, fresh_learner, args.train_days, args.epochs, args.history, args.negatives)
+
+
+# -- the days, one after the other ------------------------------------------------------------------------------------
+
+HEADER = f"{'day':10}  {'hosts':>8} {'new':>7} {'ports':>5} {'edges':>9}    loss   acc  macroF1   sec     left"
+
+
+def follow(days, truth, args, say, days_expected):
+    """Train, embed and score day by day; embeddings and predictions are written under args.out as they come.
+
+    days: an iterator of Day. days_expected(): how many there will be, as far as is known, or None.
+    Returns (rows, runs): a dict per day, and per run the knn.Report of every test day.
+    """
+    days, *streams = itertools.tee(days, 1 + args.runs)
+    learners = [strategy(args, args.seed + i, stream, say) for i, stream in enumerate(streams)]
+    rows, runs, seen = [], [[] for _ in learners], np.empty(0, np.uint32)
+    say(HEADER)
+    with contextlib.ExitStack() as files:
+        predictions = None
+        start = time.perf_counter()
+        for day, *learned in zip(days, *learners):
+            hosts = day.graph.hosts
+            new = len(hosts) - np.isin(hosts, seen, assume_unique=True).sum()
+            seen = np.union1d(seen, hosts)
+            results = [result for result, _ in learned if result is not None]
+            loss, accuracy = torch.stack(results).mean(0).tolist() if results else (None, None)
+            row = {"date": str(day.date), "hosts": len(hosts), "new_hosts": int(new), "ports": len(day.graph.ports),
+                   "edges": len(day.graph.weight), "packets": day.packets, "loss": loss, "accuracy": accuracy,
+                   "macro_f1": None, "embedded": learned[0][1] is not None}
+
+            z = learned[0][1]
+            if z is not None:
+                names = report.dotted(hosts)
+                report.save_embeddings(args.out / "embeddings" / f"{day.date}.npz", names, z)
+            if z is not None and len(truth.names) > 1:
+                codes = day.labels.to(z.device)
+                scored = [report.score_day(z, codes, len(truth.names), args.neighbors) for _, z in learned]
+                for reports, score in zip(runs, scored):
+                    reports.append(score.report)
+                row["macro_f1"] = report.mean_std([score.report.macro_f1 for score in scored])["mean"]
+                if predictions is None:
+                    predictions = files.enter_context(report.whole_file(args.out / "predictions.csv"))
+                    predictions.write(report.PREDICTION_COLUMNS + "\n")
+                predictions.write(report.prediction_lines(day.date, names, codes, scored[0], truth.names))
+
+            now = time.perf_counter()
+            row["seconds"], start = round(now - start, 3), now
+            rows.append(row)
+            say(day_line(row, time_left(rows, days_expected())))
+        check_days(rows, args)
+    return rows, runs
+
+
+def day_line(row, left):
+    def text(value, form):
+        return "-" if value is None else format(value, form)
+    return (f"{row['date']}  {row['hosts']:8,} {row['new_hosts']:7,} {row['ports']:5,} {row['edges']:9,} "
+            f"{text(row['loss'], '7.4f'):>7} {text(row['accuracy'], '.3f'):>5} {text(row['macro_f1'], '.3f'):>8} "
+            f"{row['seconds']:5.1f} {left:>8}")
+
+
+def time_left(rows, days_expected):
+    """h:mm:ss for the days still to come at the pace of the last five."""
+    if days_expected is None:
+        return "-"
+    pace = np.mean([row["seconds"] for row in rows[-5:]])
+    left = round(max(0, days_expected - len(rows)) * pace)
+    return f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
+
+
+def check_days(rows, args):
+    """Raise ValueError, one line, if the days that came do not suffice for a single embedding."""
+    first_test = max(args.train_days, args.history) + 1
+    if not rows:
+        raise ValueError(f"no host sends {args.min_packets} TCP packets or more on any day: nothing to embed")
+    if len(rows) < first_test:
+        raise ValueError(
+            f"{len(rows)} days of traffic, expected at least {first_test}: --train-days {args.train_days}"
+            f"{f' (windows of --history + 1 = {args.history + 1} days)' * bool(args.history)} and a day to test")
+    if not any(row["embedded"] for row in rows):
+        few = [name for name, n in (("one host", max(row["hosts"] for row in rows)),
+                                    ("one port", max(row["ports"] for row in rows))) if n == 1]
+        raise ValueError(f"no negative edges can be drawn on any day: {' and '.join(few) or 'every host'} only, "
+                         f"every host contacts every port")
+
+
+# -- output -----------------------------------------------------------------------------------------------------------
+
+def settings_line(args):
+    return (f"model {args.model}, {'without' if args.no_node_features else 'with'} node features, "
+            f"H = {args.history}, {args.train_days} training days, seed {args.seed}"
+            f"{f'..{args.seed + args.runs - 1}' * (args.runs > 1)}, {args.device}")
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
+    began = time.perf_counter()
+
+    def say(line):
+        if not args.quiet:
+            print(line, flush=True)
+
+    def warn(line):
+        print(f"darkgnn: note: {line}", file=sys.stderr, flush=True)
+
+    try:
+        days, truth, summary = open_input(args)
+        say(f"input {', '.join(args.input)}" if args.input else
+            f"input: the synthetic month, scale {args.synthetic_scale:g}, seed {args.seed} (no --input given)")
+        say(settings_line(args))
+        rows, runs = follow(prepare(days, truth, args, warn), truth, args, say,
+                            functools.partial(days_expected, summary))
+        finish(args, truth, rows, runs, summary, began, say)
+    except (ValueError, OSError) as error:
+        print(f"darkgnn: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("darkgnn: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

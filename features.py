@@ -1,0 +1,129 @@
+"""The 37 features of every host and port of a day (paper Table 1).
+
+STATS(x) = sum, minimum, maximum, average, standard deviation (sample, n - 1; 0 for a single sample).
+
+    columns   host node                              port node
+    0         contacted darknet ports                hosts contacting the port
+    1-5       STATS(packets per darknet port)        STATS(packets per source host contacting the port)
+    6         contacted darknet addresses            0
+    7-11      STATS(packets per darknet address)     0
+    12-36     STATS over the node's packets of: size, TTL, MSS, window, TCP timestamp (5 columns each)
+
+Packets come sorted by edge, edges by host (as `graph.build_graph` orders them), so every statistic is taken once per
+edge and merged per host and per port. Imports numpy only.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+FIELDS = ("length", "ttl", "mss", "window", "timestamp")  # packet columns of features 12-36, in this order
+N_FEATURES = 37
+
+
+class Moments(NamedTuple):
+    """What STATS needs of a set of samples, mergeable: each (sets,) float64."""
+    n: np.ndarray        # samples
+    total: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    squares: np.ndarray  # sum of (x - average)^2
+
+
+def node_features(edge_host, edge_port, weight, n_hosts, n_ports, address, fields):
+    """The day's raw features x (N, 37) float64, hosts first, then ports (paper Table 1).
+
+    edge_host, edge_port, weight (E,): the day's edges, sorted by (host, port). address (n,): the darknet address of
+    each packet, any integers; fields: {name in FIELDS: (n,) values per packet, 0 = option absent}; both in the order
+    of the edges, `weight` packets each. A field that is not in `fields` gives zeros in its five columns.
+    Raises ValueError if a column's length is not the number of packets, or a field's name is unknown.
+    """
+    n = int(weight.sum())
+    for name, column in {"address": address, **fields}.items():
+        if len(column) != n:
+            raise ValueError(f"{name} must hold one value per packet of the edges, {n}, got {len(column)}")
+    if unknown := set(fields) - set(FIELDS):
+        raise ValueError(f"fields must be among {', '.join(FIELDS)}, got {', '.join(sorted(unknown))}")
+
+    x = np.zeros((n_hosts + n_ports, N_FEATURES))
+    host, port = x[:n_hosts], x[n_hosts:]                   # views: the rows of hosts and of ports
+
+    edges = single(weight)                                  # one sample per edge: its packets
+    of_host, of_port = merge(edges, edge_host, n_hosts), merge(edges, edge_port, n_ports)
+    host[:, 0], host[:, 1:6] = of_host.n, stats(of_host)
+    port[:, 0], port[:, 1:6] = of_port.n, stats(of_port)
+
+    contacted, packets = packets_per_address(np.repeat(edge_host, weight), address)
+    of_host = merge(single(packets), contacted, n_hosts)
+    host[:, 6], host[:, 7:12] = of_host.n, stats(of_host)
+
+    start = np.cumsum(weight) - weight                      # (E,) first packet of each edge
+    for i, name in enumerate(FIELDS):
+        if name in fields and n:
+            per_edge = moments_of_runs(fields[name].astype(np.float64), start, weight)
+            columns = slice(12 + 5 * i, 17 + 5 * i)
+            host[:, columns] = stats(merge(per_edge, edge_host, n_hosts))
+            port[:, columns] = stats(merge(per_edge, edge_port, n_ports))
+    return x
+
+
+def scale_by_maximum(x, n_hosts):
+    """Every column divided by its maximum of the day, hosts and ports separately: (N, 37) float32 in [0, 1].
+
+    A column whose maximum is 0 stays 0. x (N, 37), hosts first.
+    """
+    scaled = np.empty(x.shape, np.float32)
+    for rows in (slice(0, n_hosts), slice(n_hosts, None)):
+        top = x[rows].max(axis=0, initial=0)
+        scaled[rows] = x[rows] / np.where(top > 0, top, 1)
+    return scaled
+
+
+def stats(m):
+    """STATS of each set: sum, minimum, maximum, average, sample standard deviation -> (sets, 5) (paper 3.1).
+
+    A set without samples gives zeros.
+    """
+    average = m.total / np.maximum(m.n, 1)
+    deviation = np.sqrt(m.squares / np.maximum(m.n - 1, 1))
+    return np.where(m.n[:, None] > 0, np.stack([m.total, m.low, m.high, average, deviation], axis=1), 0)
+
+
+def single(x):
+    """Moments of sets of one sample each, x (sets,)."""
+    x = x.astype(np.float64)
+    return Moments(np.ones(len(x)), x, x, x, np.zeros(len(x)))
+
+
+def moments_of_runs(x, start, length):
+    """Moments of consecutive runs of x (n,) float64; run i holds x[start[i] : start[i] + length[i]], length >= 1."""
+    total = np.add.reduceat(x, start)
+    deviation = x - np.repeat(total / length, length)       # two passes: no cancellation in the squares
+    return Moments(length.astype(np.float64), total, np.minimum.reduceat(x, start), np.maximum.reduceat(x, start),
+                   np.add.reduceat(np.square(deviation, out=deviation), start))
+
+
+def merge(parts, group, n_groups):
+    """Moments of unions: set i of `parts` goes into group[i] in [0, n_groups). The one place that sums a port's hosts.
+
+    A union's squares are the parts' own plus n_i (average_i - average of the union)^2 of each.
+    """
+    n = np.bincount(group, parts.n, n_groups)
+    total = np.bincount(group, parts.total, n_groups)
+    shift = parts.total / parts.n - (total / np.maximum(n, 1))[group]
+    squares = np.bincount(group, parts.squares + parts.n * shift**2, n_groups)
+    low, high = np.full(n_groups, np.inf), np.full(n_groups, -np.inf)
+    np.minimum.at(low, group, parts.low)
+    np.maximum.at(high, group, parts.high)
+    return Moments(n, total, low, high, squares)
+
+
+def packets_per_address(host, address):
+    """Distinct (host, address) pairs of the packets and their counts: (host (pairs,), packets (pairs,)).
+
+    host (n,) indices and address (n,) unsigned 32-bit values, one entry per packet.
+    """
+    pair = host.astype(np.uint64) << np.uint64(32) | address.astype(np.uint64)
+    pair.sort()
+    start = np.flatnonzero(np.append(True, pair[1:] != pair[:-1])[: len(pair)])
+    return (pair[start] >> np.uint64(32)).astype(np.int64), np.diff(np.append(start, len(pair)))

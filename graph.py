@@ -1,0 +1,200 @@
+"""One day of packets -> the bipartite graph of sending hosts and darknet ports (paper sections 2 and 3.1).
+
+    V_A     hosts        (n_hosts,) sending addresses with at least `min_packets` packets that day, ascending
+    V_B     ports        (n_ports,) the day's `top_ports` busiest ports, ascending, then OTHER for all the rest
+    E       edge_host, edge_port, weight   (E,) host v_A sent `weight` packets to port v_B; sorted by (host, port)
+    N       n_hosts + n_ports nodes, numbered hosts first, then ports
+    A       (N, N) symmetric packet counts,   A_hat = D^-1 (A + I),   D = row sums of A + I
+
+An edge belongs to its host: edges are sorted by host, a host's edges are contiguous, and hosts never touch each
+other. Imports numpy, scipy and torch only.
+"""
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+import torch
+
+OTHER = 65536  # the port node that stands for every port outside the day's busiest
+
+
+class BipartiteGraph(NamedTuple):
+    hosts: np.ndarray      # (n_hosts,) uint32  IPv4 addresses, ascending
+    ports: np.ndarray      # (n_ports,) int32   port numbers, ascending; OTHER, if present, is last
+    edge_host: np.ndarray  # (E,) int64         index into hosts, ascending
+    edge_port: np.ndarray  # (E,) int64         index into ports, ascending within a host
+    weight: np.ndarray     # (E,) int64         packets of the edge, >= 1
+
+
+def build_graph(src, port, min_packets=5, top_ports=2500):
+    """The day's graph and the order that sorts its packets by edge (paper 2, 3, 3.1).
+
+    Hosts with fewer than `min_packets` packets are dropped first; of what is left, the `top_ports` ports with the
+    most packets are nodes of their own (ties: the lower port) and all others fold into OTHER.
+
+    src (n,) unsigned addresses and port (n,) integers in [0, OTHER], one entry per packet, any order.
+    Returns (BipartiteGraph, order): order (n_kept,) int64 lists the kept packets edge by edge, in their given
+    order within an edge, so `column[order]` splits into runs of length `weight`.
+    Raises ValueError for unequal lengths or ports out of range.
+    """
+    src, port = np.asarray(src), np.asarray(port)
+    if src.shape != port.shape or src.ndim != 1:
+        raise ValueError(f"expected one source and one port per packet, got shapes {src.shape} and {port.shape}")
+    if len(port) and not (port.min() >= 0 and port.max() <= OTHER):
+        raise ValueError(f"ports must lie in [0, {OTHER}], got {port.min()}..{port.max()}")
+
+    order = stable_order(src, 1 << 32)                      # packets by host
+    by_host = src[order]
+    start = run_starts(by_host)
+    packets = np.diff(np.append(start, len(by_host)))       # (hosts before the filter,)
+    active = packets >= min_packets
+    hosts = by_host[start][active].astype(np.uint32)
+    order = order[np.repeat(active, packets)]
+    host = np.repeat(np.arange(len(hosts)), packets[active])  # (n_kept,) ascending
+
+    port = port[order]
+    ports, node = top_port_nodes(np.bincount(port, minlength=OTHER + 1), top_ports)
+    pair = host * len(ports) + node[port]                   # (n_kept,) one integer per (host, port)
+    by_edge = stable_order(pair, max(1, len(hosts) * len(ports)))
+    order, pair = order[by_edge], pair[by_edge]
+    start = run_starts(pair)
+    edge_host, edge_port = np.divmod(pair[start], max(1, len(ports)))
+    weight = np.diff(np.append(start, len(pair)))
+    return BipartiteGraph(hosts, ports, edge_host, edge_port, weight), order
+
+
+def top_port_nodes(packets, top_ports):
+    """The port nodes of a day, from `packets` (OTHER + 1,), the day's packet count of every port (paper 3.1).
+
+    Returns (ports, node): ports (n_ports,) int32 as in BipartiteGraph; node (OTHER + 1,) int64 maps a port to its
+    index in ports (meaningless for ports without packets).
+    """
+    busiest = np.argsort(-packets[:OTHER], kind="stable")[:top_ports]  # stable: ties go to the lower port
+    top = np.sort(busiest[packets[busiest] > 0]).astype(np.int32)
+    has_other = packets.sum() > packets[top].sum()
+    ports = np.append(top, np.int32(OTHER)) if has_other else top
+    node = np.full(OTHER + 1, len(top))
+    node[top] = np.arange(len(top))
+    return ports, node
+
+
+def stable_order(key, bound):
+    """np.argsort(key, kind="stable") for integers 0 <= key < bound.
+
+    Key and position are packed into one integer and sorted as plain values, which numpy does several times
+    faster than an argsort; a key too wide for that is argsorted.
+    """
+    bits = max(1, len(key) - 1).bit_length()
+    if (bound - 1).bit_length() + bits > 64:
+        return np.argsort(key, kind="stable")
+    packed = key.astype(np.uint64) << np.uint64(bits)
+    packed |= np.arange(len(key), dtype=np.uint64)
+    packed.sort()
+    packed &= np.uint64((1 << bits) - 1)
+    return packed.view(np.int64)
+
+
+def run_starts(ordered):
+    """First index of each run of equal values in a sorted array (n,) -> (runs,) int64."""
+    return np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
+
+
+def normalized_adjacency(graph):
+    """A_hat = D^-1 (A + I), row-normalized: the weights of a node's edges and its self-loop sum to 1 (paper 2).
+
+    Returns a scipy CSR matrix (N, N) float32 with int32 indices; `as_torch` makes the tensors of it.
+    """
+    n_hosts, n = len(graph.hosts), len(graph.hosts) + len(graph.ports)
+    u, v, w = graph.edge_host, n_hosts + graph.edge_port, graph.weight
+    loop = np.arange(n)
+    A_I = scipy.sparse.coo_matrix(                          # A + I
+        (np.concatenate([w, w, np.ones(n)]), (np.concatenate([u, v, loop]), np.concatenate([v, u, loop]))),
+        shape=(n, n), dtype=np.float64).tocsr()
+    D = np.asarray(A_I.sum(axis=1)).ravel()                 # (N,) row sums
+    A_I.data /= np.repeat(D, np.diff(A_I.indptr))
+    return A_I.astype(np.float32)
+
+
+def node_positions(earlier, later):
+    """Where each node of graph `later` stands in graph `earlier`: (N_later,) int64 node numbers, -1 if absent."""
+    def find(keys, wanted, first):
+        at = np.searchsorted(keys, wanted)
+        at[at == len(keys)] = 0
+        return np.where(keys[at] == wanted, at + first, -1) if len(keys) else np.full(len(wanted), -1)
+    return np.concatenate([find(earlier.hosts, later.hosts, 0),
+                           find(earlier.ports, later.ports, len(earlier.hosts))])
+
+
+def rows_for(A_hat, position, n_absent=1):
+    """The rows of A_hat wanted on a later day: what a GCN layer needs of day s for the nodes of day t.
+
+    position (N_t,) as from node_positions. A node present on day s gets its row of A_hat; an absent one has only
+    its self-loop on day s, weight 1, whose column stands after the N_s others: all absent nodes share one such
+    column (n_absent=1: without activity their features are all zero, so they are all alike), or each has its own
+    in order (n_absent = number of absent nodes). Returns scipy CSR (N_t, N_s + n_absent) float32.
+    """
+    absent = position < 0
+    if n_absent not in (1, absent.sum()):
+        raise ValueError(f"expected n_absent of 1 or {absent.sum()} (one column per absent node), got {n_absent}")
+    start = A_hat.indptr[:-1][position]                     # (N_t,); the entries of absent nodes are overwritten
+    length = np.where(absent, 1, np.diff(A_hat.indptr)[position])
+    indptr = np.concatenate([[0], np.cumsum(length)]).astype(np.int32)
+    take = np.repeat(np.where(absent, 0, start) - indptr[:-1], length) + np.arange(indptr[-1])
+    indices, data = A_hat.indices[take], A_hat.data[take]
+    own = np.arange(absent.sum()) if n_absent > 1 else 0
+    indices[indptr[:-1][absent]] = A_hat.shape[1] + own
+    data[indptr[:-1][absent]] = 1
+    return scipy.sparse.csr_matrix((data, indices, indptr), shape=(len(position), A_hat.shape[1] + n_absent))
+
+
+def as_torch(matrix, device="cpu"):
+    """(A, A_T): a scipy CSR matrix and its transpose as torch.sparse CSR tensors.
+
+    Both are kept because a product's gradient multiplies by the transpose; int32 indices because they are two to
+    three times faster than int64 ones on CPU.
+    """
+    def tensor(csr):
+        parts = [torch.from_numpy(part) for part in (csr.indptr, csr.indices, csr.data)]
+        return torch.sparse_csr_tensor(*parts, size=csr.shape, device=device, check_invariants=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+        return tensor(matrix), tensor(matrix.T.tocsr())
+
+
+def count_non_edges(n_hosts, n_ports, n_edges):
+    """(host, port) pairs that are no edge of the day: what negatives may be drawn from."""
+    return n_hosts * n_ports - n_edges
+
+
+def sample_negatives(edge_host, edge_port, n_hosts, n_ports, n, generator):
+    """`n` negative edges: pairs drawn uniformly from V_A x V_B, all distinct, none an edge (method, pretext task).
+
+    With the edges' codes c_0 < c_1 < ... (code = host * n_ports + port), the r-th non-edge has the code
+    r + #{i : c_i - i <= r}: non-edges are drawn by rank, and nothing has to be rejected for being an edge.
+
+    edge_host, edge_port (E,) int64 tensors sorted by (host, port). Returns (host, port), two (m,) int64 tensors on
+    the edges' device in random order; m = n, or all non-edges where fewer than n exist.
+    """
+    code = edge_host * n_ports + edge_port                  # (E,) ascending
+    free = count_non_edges(n_hosts, n_ports, len(code))
+    rank = _distinct(min(n, free), free, generator, code.device)
+    before = code - torch.arange(len(code), device=code.device)  # non-edges before each edge
+    negative = rank + torch.searchsorted(before, rank, right=True)
+    return negative // n_ports, negative % n_ports
+
+
+def _distinct(n, bound, generator, device):
+    """`n` distinct integers drawn uniformly from [0, bound), in random order: (n,) int64."""
+    if 4 * n >= bound:
+        return torch.randperm(bound, generator=generator, device=device)[:n]
+    # Draw enough that n distinct ones are certain (the repeats are about Poisson(n^2 / 2 bound): the margin is
+    # missed with probability below 1e-13) and keep the first of each: no loop, no host synchronization.
+    repeats = n * n / (2 * bound)
+    m = n + int(1.6 * repeats + 8 * repeats**0.5) + 32
+    draw = torch.randint(bound, (m,), generator=generator, device=device)
+    value, at = draw.sort(stable=True)
+    repeat = torch.zeros(m, dtype=torch.bool, device=device)
+    repeat[at[1:]] = value[1:] == value[:-1]
+    return draw[repeat.to(torch.uint8).argsort(stable=True)[:n]]

@@ -1,0 +1,141 @@
+"""Exact k-nearest neighbours, the leave-one-out vote and its report (paper section 4).
+
+    x           (n, E)   one row per host, e.g. its embedding
+    similarity  (n, k)   cosine in [-1, 1], or minus the Euclidean distance; neighbours by decreasing similarity
+    neighbours  (n, k)   row numbers; equally similar rows come by increasing number
+    labels      (n,)     int64 class of each host; 0 is Unknown
+
+The search goes through blocks of queries and blocks of candidates with a running top k: memory is bounded by one
+block, never n x n. CPU and CUDA run the same code. Imports torch only.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+UNKNOWN = 0
+
+
+def standardize(x):
+    """Every dimension to mean 0 and standard deviation 1 over the rows (method, section 5); a constant one to 0."""
+    x = x - x.mean(0)
+    deviation = x.square().mean(0).sqrt()
+    return x / torch.where(deviation > 0, deviation, 1)
+
+
+def nearest(x, k, metric="cosine", exclude_self=True, queries=None, query_block=1024, block=16384):
+    """The k rows of x (n, E) nearest to each query: (similarity (q, k), neighbours (q, k) int64).
+
+    queries (q, E), or None for x itself; exclude_self then leaves each row out of its own neighbours. Fewer than k
+    candidates: as many columns as there are. metric "cosine" (a zero row is similar 0 to everything) or
+    "euclidean" (similarity = minus the distance). Memory: query_block x block similarities.
+    Raises ValueError for another metric, k < 1, or shapes that do not fit.
+    """
+    if metric not in ("cosine", "euclidean"):
+        raise ValueError(f'metric must be "cosine" or "euclidean", got {metric!r}')
+    if k < 1 or x.ndim != 2 or (queries is not None and queries.shape[1:] != x.shape[1:]):
+        shape = tuple((x if queries is None else queries).shape)
+        raise ValueError(f"expected k >= 1 and rows of one width, got k = {k}, x {tuple(x.shape)}, queries {shape}")
+    exclude_self = exclude_self and queries is None
+    if metric == "cosine":
+        x = x / x.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+        queries = x if queries is None else (
+            queries / queries.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny))
+        offset = x.new_zeros(len(x))
+    else:                                                   # |q - x|^2 = |q|^2 - 2 (q x - |x|^2 / 2), in float64:
+        x = x.double()                                      # the difference of large squares cancels in float32
+        queries = x if queries is None else queries.double()
+        offset = x.square().sum(1) / 2
+
+    k = min(k, len(x) - exclude_self)
+    similarity = x.new_empty(len(queries), k)
+    neighbours = torch.empty(len(queries), k, dtype=torch.int64, device=x.device)
+    for q in range(0, len(queries) if k else 0, query_block):
+        query = queries[q : q + query_block]
+        best = x.new_empty(len(query), 0)
+        who = torch.empty(len(query), 0, dtype=torch.int64, device=x.device)
+        for c in range(0, len(x), block):
+            s = query @ x[c : c + block].T                  # (queries, candidates) of this block
+            if metric == "euclidean":
+                s -= offset[c : c + block]
+            if exclude_self:                                # the diagonal of the n x n matrix within this block
+                s.diagonal(q - c).fill_(-torch.inf)
+            s, at = top(s, k)
+            best, who = torch.cat([best, s], 1), torch.cat([who, at + c], 1)
+            best, at = top(best, k)                         # running top k; earlier blocks first: ties by number
+            who = who.gather(1, at)
+        similarity[q : q + query_block], neighbours[q : q + query_block] = best, who
+    if metric == "euclidean":
+        squared = queries.square().sum(1, keepdim=True) - 2 * similarity
+        similarity = -squared.clamp(min=0).sqrt()
+    return similarity, neighbours
+
+
+def top(s, k):
+    """The k largest entries of each row of s (rows, n), descending, ties by increasing column: (values, columns).
+
+    torch.topk leaves open which of several equal entries it returns; rows where that matters are redone.
+    """
+    k = min(k, s.shape[1])
+    value, at = s.topk(min(k + 1, s.shape[1]), dim=1)
+    if value.shape[1] > k:
+        tied = (value[:, k - 1] == value[:, k]).nonzero()[:, 0]  # rows whose k-th and (k+1)-th are equal
+        if len(tied):
+            row, last = s[tied], value[tied, k - 1 : k]
+            above, equal = row > last, row == last
+            room = k - above.sum(1, keepdim=True)
+            chosen = above | (equal & (equal.cumsum(1) <= room))  # exactly k per row
+            at[tied, :k] = chosen.nonzero()[:, 1].view(-1, k)
+        at = at[:, :k]
+    at = at.sort(dim=1)[0]
+    value, order = s.gather(1, at).sort(dim=1, descending=True, stable=True)
+    return value, at.gather(1, order)
+
+
+def vote(labels, neighbours):
+    """The majority label among each row's neighbours, nearest first: (predicted (q,), share (q,) of the votes).
+
+    Ties go to the label of the nearest neighbour among the tied ones (method, section 5). A row without
+    neighbours is Unknown with share 0.
+    """
+    if neighbours.shape[1] == 0:
+        return torch.full((len(neighbours),), UNKNOWN, device=labels.device), \
+            torch.zeros(len(neighbours), device=labels.device)
+    votes = labels[neighbours]                              # (q, k)
+    count = (votes[:, :, None] == votes[:, None, :]).sum(2)  # (q, k) votes for the label of each neighbour
+    most, at = count.max(dim=1)[0], count.argmax(dim=1)     # argmax: the first, thus the nearest
+    return votes.gather(1, at[:, None])[:, 0], most / neighbours.shape[1]
+
+
+def small_to_unknown(labels, n_classes, min_hosts=11):
+    """Labels with every class of fewer than `min_hosts` hosts turned to Unknown (released code: 10 or fewer)."""
+    small = torch.bincount(labels, minlength=n_classes) < min_hosts
+    return torch.where(small[labels], UNKNOWN, labels)
+
+
+class Report(NamedTuple):
+    """Scores of one day; rows are the classes present that day, Unknown left out."""
+    classes: torch.Tensor    # (c,) int64
+    support: torch.Tensor    # (c,) int64    hosts of the class
+    precision: torch.Tensor  # (c,) float64
+    recall: torch.Tensor     # (c,) float64
+    f1: torch.Tensor         # (c,) float64
+    macro_f1: float          # mean of f1; nan without classes
+
+
+def classification_report(labels, predicted, n_classes):
+    """Per-class precision, recall, F1 and support over the hosts whose label is not Unknown (paper 4).
+
+    A prediction of Unknown is a miss. labels, predicted (n,) int64 in [0, n_classes).
+    """
+    known = labels != UNKNOWN
+    labels, predicted = labels[known], predicted[known]
+    support = torch.bincount(labels, minlength=n_classes)
+    claimed = torch.bincount(predicted, minlength=n_classes)
+    hit = torch.bincount(labels[labels == predicted], minlength=n_classes).double()
+    classes = support.nonzero()[:, 0]
+    support, claimed, hit = support[classes], claimed[classes], hit[classes]
+    precision = hit / claimed.clamp(min=1)
+    recall = hit / support
+    f1 = 2 * hit / (support + claimed)                      # = 2 P R / (P + R), and 0 without hits
+    return Report(classes, support, precision, recall, f1, f1.mean().item())

@@ -1,0 +1,258 @@
+"""GCN, GRU and link predictor of *Exploring Temporal GNN Embeddings for Darknet Traffic Analysis* (section 2).
+
+    N           nodes of a day, hosts first, then ports          A_hat (N, N)  D^-1 (A + I), sparse CSR
+    x, z, h     input features, GCN output, GRU state            W, b          weights (in, out) and bias (out,)
+    H           history: day t is embedded from days t-H..t      E             embedding width, 128
+
+    GCN         z^1 = x,   z^l = A_hat z^(l-1) W^l + b^l,  ReLU except after the last layer;  37 -> 1024 -> 512
+    gcn         embedding = norm(ReLU(z W + b)),  512 -> 128                                  StaticEmbedder
+    gcn-gru     embedding = norm(GRU(GCN(G^(t-H)), ..., GCN(G^t)))                            TemporalEmbedder
+    norm        batch normalization over the nodes of day t, in training and inference alike
+    pretext     log softmax(Linear 2 (ReLU(Linear 64 (z_host, z_port)))): is there an edge?   LinkPredictor
+
+"i-" (incremental) is a way of training, not a model. The plain forms are `GCN.forward` and `GRU.forward`; the
+embedders use identities that give the same function with far less work, each stated where it stands and held to the
+plain form by a test. Sparse operators come as pairs (A, A_T), the CSR tensor and its transpose. Imports torch only.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+ROWS_AT_A_TIME = 1024  # rows of the hidden layer computed at once: 1024 x 1024 floats stay in a core's cache
+
+
+class Propagate(torch.autograd.Function):
+    """A z with the gradient A_T g, for sparse A: autograd's own would transpose A at every step."""
+
+    @staticmethod
+    def forward(ctx, A, A_T, z):
+        ctx.A_T = A_T
+        return A @ z
+
+    @staticmethod
+    def backward(ctx, g):
+        return None, None, ctx.A_T @ g.contiguous()
+
+
+def propagate(operator, z):
+    """A z (rows of A, d) for operator = (A, A_T) and z (columns of A, d): a weighted sum over each node's neighbours."""
+    return Propagate.apply(*operator, z)
+
+
+class HiddenProduct(torch.autograd.Function):
+    """ReLU(x W1 + b1) W, a block of rows at a time.
+
+    The hidden layer (N, 1024) is the largest thing in the model. By blocks it never leaves the cache, and the
+    backward pass computes it again from x (37 wide: a few percent of the work) instead of keeping it.
+    """
+
+    @staticmethod
+    def forward(ctx, x, W1, b1, W):
+        ctx.save_for_backward(x, W1, b1, W)
+        out = x.new_empty(len(x), W.shape[1])
+        for rows in range(0, len(x), ROWS_AT_A_TIME):
+            block = slice(rows, rows + ROWS_AT_A_TIME)
+            torch.mm(torch.addmm(b1, x[block], W1).relu_(), W, out=out[block])
+        return out                                          # (N, out)
+
+    @staticmethod
+    def backward(ctx, g):
+        x, W1, b1, W = ctx.saved_tensors
+        g_W1, g_b1, g_W = torch.zeros_like(W1), torch.zeros_like(b1), torch.zeros_like(W)
+        for rows in range(0, len(x), ROWS_AT_A_TIME):
+            block = slice(rows, rows + ROWS_AT_A_TIME)
+            z = torch.addmm(b1, x[block], W1).relu_()
+            g_W.addmm_(z.T, g[block])
+            g_z = (g[block] @ W.T).mul_(z > 0)
+            g_W1.addmm_(x[block].T, g_z)
+            g_b1 += g_z.sum(0)
+        return None, g_W1, g_b1, g_W
+
+
+class GraphConvolution(nn.Module):
+    """One layer, z' = A_hat z W + b (paper 2). The bias is the released code's; the paper is silent."""
+
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.W = nn.Parameter(nn.init.xavier_uniform_(torch.empty(n_in, n_out)))
+        self.b = nn.Parameter(torch.zeros(n_out))
+
+    def forward(self, operator, z):
+        z = z @ self.W                                      # (N, out)   transform
+        return propagate(operator, z) + self.b              # (N, out)   propagate
+
+
+class GCN(nn.Module):
+    """The paper's graph convolution, L = 3 counting the input: 37 -> 1024 -> 512.
+
+    n_features None: no node features. The input is then the identity, one row of the first W per node ever seen
+    (`grow` adds rows), and x @ W is a look-up of rows: no dense identity is ever formed.
+    """
+
+    def __init__(self, n_features=37, hidden=1024, out=512):
+        super().__init__()
+        self.first = GraphConvolution(n_features or 0, hidden) if n_features else NodeRows(hidden)
+        self.second = GraphConvolution(hidden, out)
+
+    def forward(self, operator, x):
+        """The plain form. x (N, n_features) -> z (N, out)."""
+        z = torch.relu(self.first(operator, x))             # (N, hidden)
+        return self.second(operator, z)                     # (N, out)
+
+    def linear_of(self, rows, x, weight, bias):
+        """z[rows] @ weight + bias for the last layer's z, without forming z. Three exact identities:
+
+        A_hat (x W1) = (A_hat x) W1: propagation of the input does not depend on weights and is done beforehand;
+        (A_hat z W2 + b2) W = A_hat (z (W2 W)) + b2 W: the linear map that follows goes into the last layer's;
+        rows of A_hat z are products of rows of A_hat: only the rows wanted are propagated.
+
+        rows = (S, S_T): the rows of A_hat that are wanted, (N_t, N + absent), see graph.rows_for; columns past N
+        stand for nodes absent on this day, whose z is ReLU(b1) W2 + b2.
+        x: with node features the propagated features A_hat x with one zero row below, (N + 1, n_features). Without,
+        a triple (A_hat operator, rows of W1 of the N nodes, rows of W1 of the absent nodes). Returns (N_t, n_out).
+        """
+        W = self.second.W @ weight                          # (hidden, n_out)
+        if isinstance(self.first, NodeRows):
+            operator, present, absent = x
+            z = torch.cat([self.first(operator, present), self.first.alone(absent)])
+            z = torch.relu(z) @ W                           # (N + absent, n_out)
+        else:
+            z = HiddenProduct.apply(x, self.first.W, self.first.b, W)
+        return propagate(rows, z) + (self.second.b @ weight + bias)
+
+
+class NodeRows(nn.Module):
+    """First layer on identity input, A_hat W + b: W (nodes ever seen, out), one row per node."""
+
+    def __init__(self, n_out):
+        super().__init__()
+        self.W = nn.Parameter(torch.empty(0, n_out))
+        self.b = nn.Parameter(torch.zeros(n_out))
+
+    def forward(self, operator, rows):
+        return propagate(operator, self.W[rows]) + self.b   # (N, out)
+
+    def alone(self, rows):
+        """The layer's output for nodes whose only edge is their self-loop: (rows, out)."""
+        return self.W[rows] + self.b
+
+    def grow(self, n, generator):
+        """`n` more rows, uniform with the variance 1 / out (the input of a node is one-hot, its fan-in 1)."""
+        fresh = torch.rand(n, self.W.shape[1], generator=generator, device=self.W.device)
+        fresh = (2 * fresh - 1) * (3 / self.W.shape[1]) ** 0.5
+        self.W.data = torch.cat([self.W.data, fresh.to(self.W.dtype)])
+
+
+class GRU(nn.Module):
+    """Gated recurrent unit in the form of Chung et al., as torch.nn.GRU computes it (method, section 4).
+
+        r = sigmoid(x W_r + b_r + h U_r + c_r)        u = sigmoid(x W_u + b_u + h U_u + c_u)
+        n = tanh(x W_n + b_n + r * (h U_n + c_n))     h' = (1 - u) * n + u * h
+
+    W = [W_r W_u W_n] (n_in, 3 E), b (3 E,), U (E, 3 E), c (3 E,): the transposes of torch.nn.GRU's weight_ih,
+    bias_ih, weight_hh, bias_hh, which orders the gates the same way.
+    """
+
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        bound = n_out**-0.5                                 # as torch.nn.GRU
+        for name, shape in {"W": (n_in, 3 * n_out), "b": (3 * n_out,),
+                            "U": (n_out, 3 * n_out), "c": (3 * n_out,)}.items():
+            setattr(self, name, nn.Parameter(nn.init.uniform_(torch.empty(shape), -bound, bound)))
+
+    def forward(self, x):
+        """x (steps, N, n_in) -> h (N, E) after the last step; h = 0 before the first."""
+        return self.recur(x @ self.W + self.b)              # all steps' input products in one
+
+    def recur(self, inputs):
+        """Inputs (steps, N, 3 E), or a list of (N, 3 E): x W + b of each step -> h (N, E) after the last."""
+        h = inputs[0].new_zeros(len(inputs[0]), len(self.U))
+        for x in inputs:
+            h = self.step(x, h)
+        return h
+
+    def step(self, x, h):
+        x_r, x_u, x_n = x.chunk(3, dim=1)                   # (N, E) each, of x W + b
+        h_r, h_u, h_n = (h @ self.U + self.c).chunk(3, dim=1)
+        r = torch.sigmoid(x_r + h_r)                        # reset gate
+        u = torch.sigmoid(x_u + h_u)                        # update gate
+        n = torch.tanh(x_n + r * h_n)                       # candidate
+        return (1 - u) * n + u * h
+
+
+class ActiveNorm(nn.Module):
+    """Batch normalization by the statistics of the nodes given: the day's active ones, always; no running averages.
+
+    (z - mean) / sqrt(variance + eps) * scale + shift, per dimension, population variance. z (N, E) -> (N, E).
+    """
+
+    def __init__(self, width, eps=1e-5):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(width))
+        self.shift = nn.Parameter(torch.zeros(width))
+        self.eps = eps
+
+    def forward(self, z):
+        z = z - z.mean(0)
+        return z * (self.scale * torch.rsqrt(z.square().mean(0) + self.eps)) + self.shift
+
+
+class StaticEmbedder(nn.Module):
+    """GCN, Linear 512 -> E with ReLU, normalization: the embedder of `gcn` and `i-gcn` (paper 4.1)."""
+
+    def __init__(self, n_features=37, hidden=1024, gcn_out=512, n_out=128):
+        super().__init__()
+        self.gcn = GCN(n_features, hidden, gcn_out)
+        self.linear = nn.Linear(gcn_out, n_out)
+        self.norm = ActiveNorm(n_out)
+
+    def forward(self, days):
+        """days: one (rows, x) pair as GCN.linear_of takes them, in a list -> embeddings (N, E) of that day's nodes."""
+        (rows, x), = days
+        z = self.gcn.linear_of(rows, x, self.linear.weight.T, self.linear.bias)
+        return self.norm(torch.relu(z))                     # (N, E)
+
+
+class TemporalEmbedder(nn.Module):
+    """GRU over the GCN outputs of days t-H..t, normalization: `gcn-gru` and `i-gcn-gru` (paper 2, figure 3).
+
+    Embeds the nodes active on day t, the last one; rows of the earlier days' operators are those nodes too.
+    """
+
+    def __init__(self, n_features=37, hidden=1024, gcn_out=512, n_out=128):
+        super().__init__()
+        self.gcn = GCN(n_features, hidden, gcn_out)
+        self.gru = GRU(gcn_out, n_out)
+        self.norm = ActiveNorm(n_out)
+
+    def forward(self, days):
+        """days: H + 1 pairs (rows, x) as GCN.linear_of takes them, oldest first -> embeddings (N_t, E)."""
+        inputs = [self.gcn.linear_of(rows, x, self.gru.W, self.gru.b) for rows, x in days]  # (N_t, 3 E) each
+        return self.norm(self.gru.recur(inputs))            # (N_t, E)
+
+
+class LinkPredictor(nn.Module):
+    """The pretext task's head: concat(z_host, z_port) -> 64, ReLU -> 2 -> log-softmax (paper 4.1).
+
+    concat(z_host, z_port) W = z_host W_host + z_port W_port: one product per node instead of one per edge.
+    """
+
+    def __init__(self, n_in=128, hidden=64):
+        super().__init__()
+        self.first = nn.Linear(2 * n_in, hidden)
+        self.last = nn.Linear(hidden, 2)
+
+    def forward(self, z_host, z_port, host, port):
+        """Log-probabilities (pairs, 2) of (no edge, edge) for the pairs (host[i], port[i]), (pairs,) int64 each."""
+        W_host, W_port = self.first.weight.chunk(2, dim=1)  # (hidden, n_in) each
+        a = F.linear(z_host, W_host, self.first.bias).index_select(0, host)
+        b = F.linear(z_port, W_port).index_select(0, port)
+        return F.log_softmax(self.last(torch.relu(a + b)), dim=1)
+
+
+def link_loss(log_p, n_edges):
+    """Negative log-likelihood (mean over the pairs) and accuracy of log_p (pairs, 2): edges first, then negatives."""
+    log_p_true = torch.cat([log_p[:n_edges, 1], log_p[n_edges:, 0]])  # (pairs,)
+    correct = log_p_true.detach() > -0.6931471805599453     # more likely than not: p > 1/2
+    return -log_p_true.mean(), correct.float().mean()

@@ -1,0 +1,146 @@
+"""What a run says and leaves behind: scores per day, the report's table, and files written whole or not at all.
+
+    predictions.csv             one row per host and test day, Unknown hosts too
+    embeddings/YYYY-MM-DD.npz   hosts (n,) text, embeddings (n, E) float32; numpy.load reads it without pickle
+    report.json                 settings, timings, scores
+
+Imports knn.
+"""
+
+import contextlib
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+import knn
+
+PREDICTION_COLUMNS = "date,host,label,predicted,vote_share,similarity"
+
+
+class Scored(NamedTuple):
+    """One test day of one run."""
+    report: knn.Report
+    predicted: torch.Tensor   # (n_hosts,) int64 class by the vote of the k nearest other hosts
+    share: torch.Tensor       # (n_hosts,) share of the k votes for it
+    similarity: torch.Tensor  # (n_hosts,) cosine similarity of the nearest neighbour
+
+
+def score_day(z, labels, n_classes, k):
+    """Leave-one-out k-nearest-neighbour classification of a day's hosts (paper 4; method.md section 5).
+
+    z (n_hosts, E) embeddings, labels (n_hosts,) int64 with 0 for Unknown.
+    """
+    labels = knn.small_to_unknown(labels, n_classes)
+    similarity, neighbours = knn.nearest(knn.standardize(z), k)
+    predicted, share = knn.vote(labels, neighbours)
+    nearest = similarity[:, 0] if similarity.shape[1] else share
+    return Scored(knn.classification_report(labels, predicted, n_classes), predicted, share, nearest)
+
+
+def summarize(runs, names):
+    """Scores over the test days: runs is one list of knn.Report per run, days in the same order.
+
+    Mean and standard deviation (population) are over test days, of each day's mean over the runs; a class counts on
+    the days on which it is scored, a day where any class is. Returns a dict for report.json.
+    """
+    f1, support, days = {}, {}, []
+    for reports in zip(*runs):
+        days.append(np.mean([report.macro_f1 for report in reports]))
+        for i, c in enumerate(reports[0].classes.tolist()):
+            f1.setdefault(c, []).append(np.mean([report.f1[i].item() for report in reports]))
+            support[c] = support.get(c, 0) + reports[0].support[i].item()
+    classes = sorted(f1, key=lambda c: (-support[c], names[c]))
+    summary = {"macro_f1": mean_std(days),
+               "classes": {names[c]: {"support": support[c], "days": len(f1[c]), "f1": mean_std(f1[c])}
+                           for c in classes}}
+    if len(runs) > 1:
+        per_run = [mean_std([report.macro_f1 for report in run])["mean"] for run in runs]
+        summary["runs"] = {"macro_f1": per_run, **mean_std(per_run)}
+    return summary
+
+
+def mean_std(values):
+    """{mean, std} (population) of the numbers among `values`; None for both if there are none."""
+    values = [value for value in values if not math.isnan(value)]
+    return {"mean": float(np.mean(values)), "std": float(np.std(values))} if values else {"mean": None, "std": None}
+
+
+def table(summary):
+    """The paper's Table 3, one column of it, as lines of at most 80 characters."""
+    width = max([13, *(len(name) for name in summary["classes"])])
+    width = min(width, 50)
+    lines = [f"{'class':{width}}  {'support':>8}  {'days':>4}  F1 mean ± std"]
+    for name, row in summary["classes"].items():
+        lines.append(f"{name[:width]:{width}}  {row['support']:8,}  {row['days']:4}  {plus_minus(row['f1'])}")
+    total = sum(row["support"] for row in summary["classes"].values())
+    lines.append(f"{'macro average':{width}}  {total:8,}  {'':4}  {plus_minus(summary['macro_f1'])}")
+    if "runs" in summary:
+        n = len(summary["runs"]["macro_f1"])
+        lines.append(f"over {n} runs the macro average is {plus_minus(summary['runs'])}")
+    return lines
+
+
+def plus_minus(value):
+    return "-" if value["mean"] is None else f"{value['mean']:.2f} ± {value['std']:.2f}"
+
+
+def prediction_lines(date, hosts, labels, scored, names):
+    """The day's rows of predictions.csv, as one text. hosts (n,) dotted quads, labels (n,) int64."""
+    names = np.array([quoted(name) for name in names])
+    columns = [np.full(len(hosts), str(date)), hosts, names[labels.cpu().numpy()],
+               names[scored.predicted.cpu().numpy()], np.char.mod("%.2f", scored.share.cpu().numpy()),
+               np.char.mod("%.4f", scored.similarity.cpu().numpy())]
+    return "".join(",".join(row) + "\n" for row in zip(*(column.tolist() for column in columns)))
+
+
+def quoted(name):
+    """A CSV field: class names come from the user's files."""
+    return '"' + name.replace('"', '""') + '"' if any(c in name for c in ',"\r\n') else name
+
+
+def dotted(addresses):
+    """IPv4 addresses (n,) uint32 -> (n,) text."""
+    octet = np.char.mod("%d", np.arange(256))
+    text = octet[addresses >> 24]
+    for shift in (16, 8, 0):
+        text = np.char.add(np.char.add(text, "."), octet[addresses >> shift & 255])
+    return text
+
+
+@contextlib.contextmanager
+def whole_file(path, mode="w"):
+    """Open a file that appears under `path` complete, when the block ends without an error, or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, mode, **({} if "b" in mode else {"encoding": "utf-8", "newline": ""})) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~UMASK)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+UMASK = os.umask(0)
+os.umask(UMASK)
+
+
+def save_embeddings(path, hosts, z):
+    with whole_file(path, "wb") as file:
+        np.savez(file, hosts=hosts, embeddings=z.cpu().numpy().astype(np.float32))
+
+
+def save_json(path, value):
+    with whole_file(path) as file:
+        json.dump(value, file, indent=2, allow_nan=False)
+        file.write("\n")

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+
+import features
+import graph as graphs
+
+
+def trace(seed, n=300):
+    rng = np.random.default_rng(seed)
+    return {"src": rng.integers(1, 9, n).astype(np.uint32), "dst": rng.integers(10, 20, n).astype(np.uint32),
+            "port": (rng.zipf(1.4, n) % 15).astype(np.int32), "length": rng.integers(40, 1500, n).astype(np.uint16),
+            "ttl": rng.integers(1, 256, n).astype(np.uint8), "mss": rng.choice([0, 1460, 536], n).astype(np.uint16),
+            "window": rng.integers(0, 65536, n).astype(np.uint16),
+            "timestamp": rng.integers(0, 2**32, n).astype(np.uint32) * rng.integers(0, 2, n).astype(np.uint32)}
+
+
+def of(columns, top_ports=6, min_packets=5):
+    graph, order = graphs.build_graph(columns["src"], columns["port"], min_packets, top_ports)
+    fields = {name: columns[name][order] for name in features.FIELDS if name in columns}
+    return graph, features.node_features(graph.edge_host, graph.edge_port, graph.weight, len(graph.hosts),
+                                         len(graph.ports), columns["dst"][order], fields)
+
+
+def stats(values):
+    values = np.asarray(values, dtype=np.float64)
+    return [values.sum(), values.min(), values.max(), values.mean(), values.std(ddof=1) if len(values) > 1 else 0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_column_against_a_loop_over_nodes(seed):
+    """Each of the 37 columns equals Table 1 computed node by node from the packets."""
+    columns = trace(seed)
+    graph, x = of(columns)
+    folded = np.where(np.isin(columns["port"], graph.ports), columns["port"], graphs.OTHER)
+    kept = np.isin(columns["src"], graph.hosts)
+    expected = np.zeros((len(graph.hosts) + len(graph.ports), features.N_FEATURES))
+    for i, host in enumerate(graph.hosts):
+        mine = kept & (columns["src"] == host)
+        ports = np.unique(folded[mine], return_counts=True)[1]
+        addresses = np.unique(columns["dst"][mine], return_counts=True)[1]
+        expected[i] = [len(ports), *stats(ports), len(addresses), *stats(addresses),
+                       *(s for name in features.FIELDS for s in stats(columns[name][mine]))]
+    for i, port in enumerate(graph.ports, len(graph.hosts)):
+        mine = kept & (folded == port)
+        hosts = np.unique(columns["src"][mine], return_counts=True)[1]
+        expected[i] = [len(hosts), *stats(hosts), 0, 0, 0, 0, 0, 0,
+                       *(s for name in features.FIELDS for s in stats(columns[name][mine]))]
+    assert graphs.OTHER in graph.ports and len(graph.hosts) > 5
+    for column in range(features.N_FEATURES):
+        np.testing.assert_allclose(x[:, column], expected[:, column], rtol=1e-9, atol=1e-9, err_msg=f"column {column}")
+
+
+def test_a_single_packet_has_no_deviation():
+    """One sample: sum = minimum = maximum = average, deviation 0."""
+    columns = {name: values[:1] for name, values in trace(0).items()}
+    _, x = of(columns, min_packets=1)
+    assert x[0, 1:6].tolist() == [1, 1, 1, 1, 0]
+    assert x[0, 12:17].tolist() == [columns["length"][0]] * 4 + [0]
+
+
+def test_large_timestamps_keep_their_deviation():
+    """Equal large values have deviation exactly 0, and neighbours 1 apart keep theirs: no cancellation."""
+    columns = trace(1, 10)
+    columns["src"][:], columns["port"][:] = 1, 1
+    columns["timestamp"] = np.full(10, 2**32 - 7, np.uint32)
+    assert of(columns)[1][0, 36] == 0
+    columns["timestamp"][::2] += 1
+    np.testing.assert_allclose(of(columns)[1][0, 36], np.std([0, 1] * 5, ddof=1), rtol=1e-9)
+
+
+def test_missing_fields_are_zero_columns():
+    """A field the trace lacks gives five zero columns; the other columns do not change."""
+    columns = trace(2)
+    full = of(columns)[1]
+    del columns["mss"], columns["timestamp"]
+    part = of(columns)[1]
+    assert not part[:, 22:27].any() and not part[:, 32:37].any()
+    rest = np.r_[0:22, 27:32]
+    assert (part[:, rest] == full[:, rest]).all()
+
+
+def test_scaling_divides_by_the_maximum_of_hosts_and_of_ports():
+    """Every column's maximum is 1, hosts and ports separately; all-zero columns stay 0."""
+    graph, x = of(trace(3))
+    n = len(graph.hosts)
+    scaled = features.scale_by_maximum(x, n)
+    assert scaled.dtype == np.float32
+    for rows in (slice(0, n), slice(n, None)):
+        top = x[rows].max(0)
+        np.testing.assert_allclose(scaled[rows], x[rows] / np.where(top > 0, top, 1), rtol=1e-6)
+        assert set(scaled[rows].max(0)) <= {0, 1}
+    assert not scaled[n:, 6:12].any()
+
+
+def test_wrong_lengths_and_unknown_fields_are_refused():
+    """A column that is not one value per packet, or a field with another name, is a ValueError that says so."""
+    edge = np.array([0]), np.array([0]), np.array([5])
+    with pytest.raises(ValueError, match="ttl must hold one value per packet of the edges, 5, got 4"):
+        features.node_features(*edge, 1, 1, np.zeros(5, int), {"ttl": np.zeros(4)})
+    with pytest.raises(ValueError, match="fields must be among length, ttl, mss, window, timestamp, got TTL"):
+        features.node_features(*edge, 1, 1, np.zeros(5, int), {"TTL": np.zeros(5)})
+
+
+def test_no_hosts_no_features():
+    """An empty day gives an empty matrix."""
+    nothing = np.empty(0, np.int64)
+    assert features.node_features(nothing, nothing, nothing, 0, 0, nothing, {"ttl": nothing}).shape == (0, 37)

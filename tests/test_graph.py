@@ -1,0 +1,181 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+import graph as graphs
+
+
+def random_packets(seed, n=400, hosts=15, ports=12):
+    rng = np.random.default_rng(seed)
+    src = rng.choice(rng.integers(0, 2**32, hosts, dtype=np.uint64).astype(np.uint32), n)
+    return src, (rng.zipf(1.5, n) % ports * 1000 + 7).astype(np.int32)
+
+
+def dense(csr):
+    return torch.as_tensor(csr.toarray()).double()
+
+
+def dense_A(graph):
+    n = len(graph.hosts) + len(graph.ports)
+    A = np.zeros((n, n))
+    v = len(graph.hosts) + graph.edge_port
+    A[graph.edge_host, v] = A[v, graph.edge_host] = graph.weight
+    return A
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("top_ports", [1, 3, 100])
+def test_graph_is_that_of_a_plain_count(seed, top_ports):
+    """Hosts, ports, edges and weights equal a count by dictionaries: host filter first, then ports, ties lower first."""
+    src, port = random_packets(seed)
+    per_host = Counter(src.tolist())
+    kept = [(s, p) for s, p in zip(src.tolist(), port.tolist()) if per_host[s] >= 20]
+    per_port = Counter(p for _, p in kept)
+    top = sorted(sorted(per_port), key=lambda p: -per_port[p])[:top_ports]
+    edges = Counter((s, p if p in top else graphs.OTHER) for s, p in kept)
+
+    graph, order = graphs.build_graph(src, port, min_packets=20, top_ports=top_ports)
+    assert graph.hosts.tolist() == sorted(h for h, n in per_host.items() if n >= 20)
+    assert graph.ports.tolist() == sorted(top) + [graphs.OTHER] * (len(per_port) > top_ports)
+    found = zip(graph.hosts[graph.edge_host].tolist(), graph.ports[graph.edge_port].tolist(), graph.weight.tolist())
+    assert [(h, p, w) for h, p, w in found] == [(*pair, n) for pair, n in sorted(edges.items())]
+
+    assert len(order) == len(kept) == graph.weight.sum()
+    edge = np.repeat(np.arange(len(graph.weight)), graph.weight)
+    assert (src[order] == graph.hosts[graph.edge_host[edge]]).all()
+    assert (np.diff(order)[np.diff(edge) == 0] > 0).all(), "packets of an edge keep their order"
+
+
+def test_equally_busy_ports_go_to_the_lower_number():
+    """Of ports with equally many packets the lower ones become nodes, the rest fold into OTHER."""
+    port = np.repeat([443, 22, 80, 23], 5).astype(np.int32)
+    graph, _ = graphs.build_graph(np.ones(20, np.uint32), port, top_ports=2)
+    assert graph.ports.tolist() == [22, 23, graphs.OTHER]
+    assert graph.weight.tolist() == [5, 5, 10]
+
+
+def test_ports_the_trace_folded_are_never_a_top_port():
+    """OTHER in the input joins the other node, however busy it is."""
+    port = np.array([graphs.OTHER] * 50 + [22] * 3 + [23] * 2, np.int32)
+    graph, _ = graphs.build_graph(np.ones(55, np.uint32), port, top_ports=1)
+    assert graph.ports.tolist() == [22, graphs.OTHER]
+    assert graph.weight.tolist() == [3, 52]
+
+
+def test_at_least_five_packets_keep_a_host():
+    """Four packets a day drop a host, five keep it (paper 3: fewer than 5 are removed)."""
+    src = np.array([1] * 4 + [2] * 5, np.uint32)
+    graph, order = graphs.build_graph(src, np.full(9, 80, np.int32))
+    assert graph.hosts.tolist() == [2] and order.tolist() == [4, 5, 6, 7, 8]
+
+
+def test_no_packets_give_an_empty_graph():
+    """A day without packets, or without a host over the threshold, is a graph of nothing rather than an error."""
+    for src, port in ((np.empty(0, np.uint32), np.empty(0, np.int32)), (np.array([1], np.uint32), np.array([2], int))):
+        graph, order = graphs.build_graph(src, port)
+        assert [len(part) for part in graph] == [0] * 5 and len(order) == 0
+
+
+@pytest.mark.parametrize("port", [[-1], [65537]])
+def test_ports_out_of_range_are_refused(port):
+    """A port outside [0, 65536] is a ValueError that says what was expected."""
+    with pytest.raises(ValueError, match=r"ports must lie in \[0, 65536\]"):
+        graphs.build_graph(np.array([1], np.uint32), np.array(port))
+
+
+def test_stable_order_is_a_stable_argsort():
+    """Packed or not, the order is numpy's stable argsort."""
+    rng = np.random.default_rng(0)
+    key = rng.integers(0, 50, 1000)
+    for bound in (50, 1 << 62):
+        assert (graphs.stable_order(key, bound) == np.argsort(key, kind="stable")).all()
+    assert (graphs.stable_order(np.array([2**32 - 1, 0], np.uint32), 1 << 32) == [1, 0]).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_A_hat_is_the_dense_form(seed):
+    """A_hat equals D^-1 (A + I) written out densely, and its rows sum to 1."""
+    graph, _ = graphs.build_graph(*random_packets(seed))
+    A_I = dense_A(graph) + np.eye(len(graph.hosts) + len(graph.ports))
+    A_hat = graphs.normalized_adjacency(graph)
+    assert np.allclose(A_hat.toarray(), A_I / A_I.sum(1, keepdims=True), atol=1e-7)
+    assert np.allclose(A_hat.sum(1), 1, atol=1e-6)
+    A, A_T = graphs.as_torch(A_hat)
+    assert A.layout == torch.sparse_csr and A.crow_indices().dtype == torch.int32
+    assert (A.to_dense().T == A_T.to_dense()).all()
+
+
+def test_rows_for_select_and_fill():
+    """Rows of A_hat in the later day's order; an absent node gets weight 1 in the extra column, alone or shared."""
+    first, _ = graphs.build_graph(*random_packets(1))
+    later, _ = graphs.build_graph(*random_packets(2, hosts=20))
+    mixed = later._replace(hosts=np.union1d(later.hosts[::2], first.hosts[::3]))
+    position = graphs.node_positions(first, mixed)
+    nodes = [*first.hosts.tolist(), *(-1 - first.ports).tolist()]
+    wanted = [*mixed.hosts.tolist(), *(-1 - mixed.ports).tolist()]
+    assert position.tolist() == [nodes.index(v) if v in nodes else -1 for v in wanted]
+    assert (position < 0).sum() > 1 and (position >= 0).sum() > 1
+
+    A_hat = graphs.normalized_adjacency(first)
+    A = A_hat.toarray()
+    shared = graphs.rows_for(A_hat, position).toarray()
+    own = graphs.rows_for(A_hat, position, int((position < 0).sum())).toarray()
+    absent = 0
+    for i, at in enumerate(position):
+        if at >= 0:
+            assert (shared[i, :-1] == A[at]).all() and shared[i, -1] == 0
+            assert (own[i, : len(A)] == A[at]).all() and not own[i, len(A) :].any()
+        else:
+            assert shared[i, -1] == 1 and not shared[i, :-1].any()
+            assert own[i, len(A) + absent] == 1 and own[i].sum() == 1
+            absent += 1
+
+
+def edges_of(mask):
+    host, port = np.nonzero(mask)
+    return torch.from_numpy(host), torch.from_numpy(port)
+
+
+@pytest.mark.parametrize("density", [0.01, 0.3, 0.6, 0.97])
+def test_negatives_are_distinct_non_edges(density):
+    """Drawn pairs are never an edge and never repeated; on a dense graph all non-edges there are, against the mask."""
+    rng = np.random.default_rng(3)
+    mask = rng.random((40, 30)) < density
+    host, port = edges_of(mask)
+    for seed in range(20):
+        h, p = graphs.sample_negatives(host, port, 40, 30, len(host), torch.Generator().manual_seed(seed))
+        assert len(h) == min(len(host), (~mask).sum())
+        assert not mask[h, p].any()
+        assert len(set(zip(h.tolist(), p.tolist()))) == len(h)
+
+
+def test_complete_graph_has_no_negatives():
+    """Where every pair is an edge nothing is drawn."""
+    h, p = graphs.sample_negatives(*edges_of(np.ones((3, 4), bool)), 3, 4, 12, torch.Generator())
+    assert len(h) == len(p) == 0
+
+
+@pytest.mark.parametrize("n", [6, 20])
+def test_negatives_are_uniform(n):
+    """Every non-edge is drawn equally often (chi-square), from few and from many of all non-edges alike."""
+    mask = np.random.default_rng(0).random((12, 10)) < 0.3
+    host, port = edges_of(mask)
+    count, generator = np.zeros((12, 10)), torch.Generator().manual_seed(1)
+    for _ in range(3000):
+        h, p = graphs.sample_negatives(host, port, 12, 10, n, generator)
+        count[h, p] += 1
+    observed = count[~mask]
+    assert observed.sum() == 3000 * n
+    assert scipy.stats.chisquare(observed).pvalue > 1e-3
+
+
+def test_tomorrow_does_not_touch_today():
+    """The graph of a day depends on that day's packets alone."""
+    src, port = random_packets(0)
+    once, _ = graphs.build_graph(src, port)
+    graphs.build_graph(*random_packets(1))
+    again, _ = graphs.build_graph(src.copy(), port.copy())
+    assert all((a == b).all() for a, b in zip(once, again))

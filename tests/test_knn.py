@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+import torch
+
+import knn
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
+
+
+def brute_force(x, k, metric, exclude_self, queries=None):
+    """Neighbours by full float64 similarity and a stable sort: equal similarity by increasing number."""
+    x = x.double().cpu().numpy()
+    q = x if queries is None else queries.double().cpu().numpy()
+    if metric == "cosine":
+        def unit(v):
+            return v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-300)
+        s = unit(q) @ unit(x).T
+    else:
+        s = -np.sqrt(((q[:, None] - x[None]) ** 2).sum(2))
+    s = np.round(s, 9)
+    if exclude_self and queries is None:
+        np.fill_diagonal(s, -np.inf)
+        k = min(k, len(x) - 1)
+    order = np.argsort(-s, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(s, order, 1), order
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("exclude_self", [True, False])
+@pytest.mark.parametrize("k", [1, 3, 50, 99])
+def test_neighbours_equal_brute_force(device, metric, exclude_self, k):
+    """Blocks of any size give the neighbours and similarities of the full matrix, also for k >= n."""
+    x = torch.randn(50, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(device)
+    expected_s, expected = brute_force(x, k, metric, exclude_self)
+    for query_block, block in ((1024, 16384), (7, 11), (50, 50), (1, 1)):
+        s, at = knn.nearest(x, k, metric, exclude_self, query_block=query_block, block=block)
+        assert (at.cpu().numpy() == expected).all()
+        np.testing.assert_allclose(s.cpu().numpy(), expected_s, atol=1e-7)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_ties_and_duplicates_come_by_number(device, metric):
+    """Equally similar rows, exact duplicates among them, come by increasing number, whatever the blocks."""
+    generator = torch.Generator().manual_seed(1)
+    signs = torch.randint(0, 2, (30, 4), generator=generator) * 2 - 1
+    axes = torch.eye(4)[torch.randint(0, 4, (30,), generator=generator)]
+    x = torch.cat([signs, axes]).double().to(device)        # norms 2 and 1: every similarity is exact
+    for exclude_self in (True, False):
+        for k in (1, 3, 20):
+            _, expected = brute_force(x, k, metric, exclude_self)
+            for query_block, block in ((1024, 16384), (7, 13)):
+                _, at = knn.nearest(x, k, metric, exclude_self, query_block=query_block, block=block)
+                assert (at.cpu().numpy() == expected).all()
+
+
+def test_all_rows_equal():
+    """n copies of one row: everyone's neighbours are the first others."""
+    _, at = knn.nearest(torch.ones(6, 2), 2)
+    assert at.tolist() == [[1, 2], [0, 2], [0, 1], [0, 1], [0, 1], [0, 1]]
+
+
+def test_queries_are_searched_among_x():
+    """Other queries than x itself see all of x."""
+    x, q = torch.randn(30, 4).double(), torch.randn(5, 4).double()
+    for metric in ("cosine", "euclidean"):
+        assert (knn.nearest(x, 3, metric, queries=q)[1].numpy() == brute_force(x, 3, metric, True, q)[1]).all()
+
+
+def test_one_row_has_no_neighbour():
+    """n = 1: no columns, and the vote is Unknown with share 0."""
+    similarity, at = knn.nearest(torch.ones(1, 4), 3)
+    assert similarity.shape == at.shape == (1, 0)
+    predicted, share = knn.vote(torch.tensor([2]), at)
+    assert predicted.tolist() == [0] and share.tolist() == [0]
+
+
+def test_euclidean_of_near_duplicates_survives_large_coordinates():
+    """Rows far from the origin and close to each other keep their distances: no cancellation."""
+    x = torch.tensor([[1000.0, 1000.0], [1000.5, 1000.0], [1000.0, 1000.25]])
+    distance, at = knn.nearest(x, 2, "euclidean")
+    assert at.tolist() == [[2, 1], [0, 2], [0, 1]]
+    np.testing.assert_allclose(-distance[0].numpy(), [0.25, 0.5], rtol=1e-6)
+
+
+def test_bad_arguments_are_refused():
+    """Another metric, k = 0 or rows of another width are ValueErrors."""
+    for arguments in ({"k": 1, "metric": "l1"}, {"k": 0}, {"k": 1, "queries": torch.ones(2, 3)}):
+        with pytest.raises(ValueError, match="metric must be|expected k >= 1"):
+            knn.nearest(torch.ones(4, 2), **arguments)
+
+
+def test_standardize():
+    """Mean 0 and population deviation 1 per dimension; a constant dimension becomes 0."""
+    x = torch.randn(40, 3).double() * 5 + 2
+    x[:, 1] = 7
+    z = knn.standardize(x)
+    np.testing.assert_allclose(z.mean(0), 0, atol=1e-12)
+    np.testing.assert_allclose(z.std(0, correction=0), [1, 0, 1], atol=1e-12)
+
+
+def test_vote_and_its_ties():
+    """Majority wins; a tie goes to the label of the nearest neighbour among the tied."""
+    labels = torch.tensor([0, 1, 2, 3])
+    neighbours = torch.tensor([[1, 2, 2], [1, 2, 3], [3, 1, 1], [0, 0, 1]])
+    predicted, share = knn.vote(labels, neighbours)
+    assert predicted.tolist() == [2, 1, 1, 0]
+    np.testing.assert_allclose(share, [2 / 3, 1 / 3, 2 / 3, 2 / 3], rtol=1e-6)
+    assert knn.vote(labels, torch.tensor([[0, 3, 2, 3, 2]]))[0].tolist() == [3]
+
+
+def test_small_classes_are_unknown():
+    """Ten hosts make a class Unknown, eleven keep it."""
+    labels = torch.tensor([1] * 10 + [2] * 11 + [0] * 3)
+    assert knn.small_to_unknown(labels, 3).tolist() == [0] * 10 + [2] * 11 + [0] * 3
+
+
+def test_report_by_hand():
+    """Precision, recall, F1, support and macro average of a case worked out by hand; Unknown rows do not count."""
+    labels = torch.tensor([1, 1, 1, 1, 2, 2, 3, 0, 0])
+    predicted = torch.tensor([1, 1, 0, 2, 2, 1, 1, 2, 0])
+    report = knn.classification_report(labels, predicted, 5)
+    assert report.classes.tolist() == [1, 2, 3] and report.support.tolist() == [4, 2, 1]
+    np.testing.assert_allclose(report.precision, [2 / 4, 1 / 2, 0])
+    np.testing.assert_allclose(report.recall, [2 / 4, 1 / 2, 0])
+    np.testing.assert_allclose(report.f1, [1 / 2, 1 / 2, 0])
+    assert report.macro_f1 == pytest.approx(1 / 3)
+
+
+def test_report_without_labels_is_empty():
+    """Nothing but Unknown: no class, macro F1 not a number."""
+    report = knn.classification_report(torch.zeros(4, dtype=torch.int64), torch.tensor([0, 1, 0, 1]), 2)
+    assert len(report.classes) == 0 and np.isnan(report.macro_f1)
+
+
+def test_the_full_matrix_is_never_formed(monkeypatch):
+    """Peak: no product of more than query_block x block similarities."""
+    seen = []
+    plain = torch.Tensor.__matmul__
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: seen.append((len(a), b.shape[1])) or plain(a, b))
+    knn.nearest(torch.randn(100, 4), 3, query_block=16, block=32)
+    assert seen and max(q for q, _ in seen) <= 16 and max(c for _, c in seen) <= 32
