@@ -12,7 +12,6 @@ import contextlib
 import datetime
 import functools
 import itertools
-import os
 import platform
 import sys
 import time
@@ -138,7 +137,8 @@ class Day(NamedTuple):
 def open_input(args):
     """The trace as an iterator of (date, Packets), its ground truth and its packets.Summary (None: synthetic)."""
     if args.input is None:
-        days = ((date, packets.Packets(**columns)) for date, columns in synthetic.month(args.synthetic_scale, args.seed))
+        month = synthetic.month(args.synthetic_scale, args.seed)
+        days = ((date, packets.Packets(**columns)) for date, columns in month)
         return days, ground_truth.from_arrays(*synthetic.ground_truth(args.synthetic_scale, args.seed)), None
     truth = ground_truth.read_labels(args.labels) if args.labels else NO_LABELS
     if args.mirai and MIRAI not in truth.names:
@@ -191,24 +191,23 @@ def strategy(args, seed, days, say):
     snapshots = (day.snapshot for day in days)
 
     def log(epoch, loss, accuracy):
-        say(f"{'epoch':>10}  {epoch:3}/{args.epochs:<31} {loss:7.4f} {accuracy:5.3f}")
+        say(f"{'epoch':>10} {epoch:8}/{args.epochs:<23} {loss:.4f} {accuracy:.3f}")
     if args.model == "gcn":
         return training.static(snapshots, fresh_learner, args.train_days, args.epochs, args.negatives)
-    if args.model == "gcn-gru":
-        return training.frozen(snapshots, fresh_learner, args.train_days, args.epochs, args.history, args.negatives, log)
-    return training.incremental(snapshots, fresh_learner, args.train_days, args.epochs, args.history, args.negatives)
+    given = (snapshots, fresh_learner, args.train_days, args.epochs, args.history, args.negatives)
+    return training.frozen(*given, log) if args.model == "gcn-gru" else training.incremental(*given)
 
 
 # -- the days, one after the other ------------------------------------------------------------------------------------
 
-HEADER = f"{'day':10}  {'hosts':>8} {'new':>7} {'ports':>5} {'edges':>9}    loss   acc  macroF1   sec     left"
+HEADER = f"{'day':10} {'hosts':>8} {'new':>7} {'ports':>5} {'edges':>9}   loss   acc    F1   sec    left"
 
 
 def follow(days, truth, args, say, days_expected):
     """Train, embed and score day by day; embeddings and predictions are written under args.out as they come.
 
     days: an iterator of Day. days_expected(): how many there will be, as far as is known, or None.
-    Returns (rows, runs): a dict per day, and per run the knn.Report of every test day.
+    Returns (rows, runs, n_hosts): a dict per day, per run the knn.Report of every test day, and all days' hosts.
     """
     days, *streams = itertools.tee(days, 1 + args.runs)
     learners = [strategy(args, args.seed + i, stream, say) for i, stream in enumerate(streams)]
@@ -247,15 +246,15 @@ def follow(days, truth, args, say, days_expected):
             rows.append(row)
             say(day_line(row, time_left(rows, days_expected())))
         check_days(rows, args)
-    return rows, runs
+    return rows, runs, len(seen)
 
 
 def day_line(row, left):
     def text(value, form):
         return "-" if value is None else format(value, form)
-    return (f"{row['date']}  {row['hosts']:8,} {row['new_hosts']:7,} {row['ports']:5,} {row['edges']:9,} "
-            f"{text(row['loss'], '7.4f'):>7} {text(row['accuracy'], '.3f'):>5} {text(row['macro_f1'], '.3f'):>8} "
-            f"{row['seconds']:5.1f} {left:>8}")
+    return (f"{row['date']} {row['hosts']:8,} {row['new_hosts']:7,} {row['ports']:5,} {row['edges']:9,} "
+            f"{text(row['loss'], '.4f'):>6} {text(row['accuracy'], '.3f'):>5} {text(row['macro_f1'], '.3f'):>5} "
+            f"{row['seconds']:5.1f} {left:>7}")
 
 
 def time_left(rows, days_expected):
@@ -286,9 +285,55 @@ def check_days(rows, args):
 # -- output -----------------------------------------------------------------------------------------------------------
 
 def settings_line(args):
-    return (f"model {args.model}, {'without' if args.no_node_features else 'with'} node features, "
-            f"H = {args.history}, {args.train_days} training days, seed {args.seed}"
-            f"{f'..{args.seed + args.runs - 1}' * (args.runs > 1)}, {args.device}")
+    seeds = f"seed {args.seed}" if args.runs == 1 else f"seeds {args.seed}..{args.seed + args.runs - 1}"
+    history = f", H = {args.history}" if args.history else ""
+    return (f"model {args.model}, {'without' if args.no_node_features else 'with'} node features{history}, "
+            f"{args.train_days} training days, {seeds}, {args.device}")
+
+
+def days_expected(summary):
+    """How many days will come: known for the synthetic month, else from the share of the input read so far."""
+    if summary is None:
+        return synthetic.DAYS
+    return round(summary.days_seen / summary.fraction) if summary.fraction else None
+
+
+def read_line(summary, n_hosts):
+    """What was read, and what was left out and why."""
+    line = (f"read {summary.files:,} files, {summary.packets:,} packets, {summary.tcp:,} TCP, {summary.days:,} days, "
+            f"{n_hosts:,} hosts")
+    for verb, counts in (("skipped", summary.skipped), ("rejected as broken", summary.rejected)):
+        if counts:
+            line += f"; {verb} " + ", ".join(f"{n:,} {reason}" for reason, n in counts.most_common())
+    return line
+
+
+def finish(args, truth, rows, runs, summary, seconds):
+    """The report in words and, with everything that made it, in report.json."""
+    scores = report.summarize(runs, truth.names)
+    tested = [row["date"] for row in rows if row["embedded"]]
+    if len(truth.names) == 1:
+        print("no labels were given: embeddings only, nothing to score")
+    elif not scores["classes"]:
+        print("no class has more than 10 active hosts on a test day: nothing to score")
+    else:
+        print(f"{args.neighbors} nearest neighbours (leave one out) on {len(tested)} test days, "
+              f"{tested[0]} to {tested[-1]}")
+        print("\n".join(report.table(scores)))
+    settings = {name: [str(path) for path in value] if name in ("input", "labels") and value else
+                str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+    report.save_json(args.out / "report.json", {
+        "settings": settings, "seed": args.seed, "device": args.device,
+        "data": "synthetic" if summary is None else "input",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__,
+                     "scipy": scipy.__version__},
+        "input": summary and {name: getattr(summary, name) for name in
+                              ("files", "formats", "packets", "tcp", "days", "skipped", "rejected", "rejected_first",
+                               "warnings")},
+        "timings": {"total_seconds": round(seconds, 3), "threads": torch.get_num_threads()},
+        **scores, "days": rows})
+    written = ["report.json", f"{len(tested)} days of embeddings", *["predictions.csv"] * (len(truth.names) > 1)]
+    print(f"wrote {', '.join(written)} to {args.out}/ in {seconds:.1f} s")
 
 
 def main(argv=None):
@@ -307,9 +352,13 @@ def main(argv=None):
         say(f"input {', '.join(args.input)}" if args.input else
             f"input: the synthetic month, scale {args.synthetic_scale:g}, seed {args.seed} (no --input given)")
         say(settings_line(args))
-        rows, runs = follow(prepare(days, truth, args, warn), truth, args, say,
-                            functools.partial(days_expected, summary))
-        finish(args, truth, rows, runs, summary, began, say)
+        rows, runs, n_hosts = follow(prepare(days, truth, args, warn), truth, args, say,
+                                     functools.partial(days_expected, summary))
+        if summary:
+            say(read_line(summary, n_hosts))
+            for line in summary.warnings:
+                warn(line)
+        finish(args, truth, rows, runs, summary, time.perf_counter() - began)
     except (ValueError, OSError) as error:
         print(f"darkgnn: error: {error}", file=sys.stderr)
         return 2

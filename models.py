@@ -36,7 +36,7 @@ class Propagate(torch.autograd.Function):
 
 
 def propagate(operator, z):
-    """A z (rows of A, d) for operator = (A, A_T) and z (columns of A, d): a weighted sum over each node's neighbours."""
+    """A z, (rows of A, d), for operator = (A, A_T) and z (columns of A, d): the weighted sums over neighbours."""
     return Propagate.apply(*operator, z)
 
 

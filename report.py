@@ -74,7 +74,7 @@ def mean_std(values):
 def table(summary):
     """The paper's Table 3, one column of it, as lines of at most 80 characters."""
     width = max([13, *(len(name) for name in summary["classes"])])
-    width = min(width, 50)
+    width = min(width, 48)
     lines = [f"{'class':{width}}  {'support':>8}  {'days':>4}  F1 mean ± std"]
     for name, row in summary["classes"].items():
         lines.append(f"{name[:width]:{width}}  {row['support']:8,}  {row['days']:4}  {plus_minus(row['f1'])}")

@@ -1,0 +1,121 @@
+"""Lines a second of the text readers, beside pandas on the same file in the same run, and how that grows with size.
+
+`python benchmarks/bench_text.py [--quick]` (pandas: `pip install -r benchmarks/requirements.txt`). The tables are
+in the authors' 17-column format (method.md section 7), the logs as UFW writes them; both are made here, on one core,
+in memory. pandas reads the same ten columns and converts both address columns to integers by the fastest way found
+for it: each distinct address once, all of them split together. Best of three runs, processor time.
+"""
+
+import argparse
+import io
+import os
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[threads] = "1"
+
+import numpy as np
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import textlogs
+
+HEADER = (
+    "ts ethtype src_ip src_port dst_ip dst_port pck_len tcp_flags mirai tcp_seq ttl t_mss t_win t_ts t_sack t_sackp "
+    "interval\n"
+)
+NEEDED = ["ts", "src_ip", "dst_ip", "dst_port", "pck_len", "tcp_seq", "ttl", "t_mss", "t_win", "t_ts"]
+
+
+def table(n, rng):
+    """n lines of a table in the authors' format."""
+    src, dst = rng.integers(1 << 24, 224 << 24, 8_000)[rng.integers(0, 8_000, n)], rng.integers(0, 512, n)
+    columns = zip(
+        (1.6e9 + np.cumsum(rng.exponential(0.04, n))).tolist(), src.tolist(), rng.integers(1024, 65536, n).tolist(),
+        dst.tolist(), rng.integers(1, 65536, n).tolist(), rng.integers(0, 1 << 32, n).tolist(),
+        rng.integers(30, 255, n).tolist(), rng.random(n).tolist(),
+    )  # fmt: skip
+    lines = [
+        f"{t:.6f} 2048 {s >> 24}.{s >> 16 & 255}.{s >> 8 & 255}.{s & 255} {sport} 130.192.{d >> 8}.{d & 255} {port} "
+        f"{60 if u < 0.3 else 40} 2 0 {seq} {ttl} {'1460 29200 ' + str(seq >> 3) if u < 0.3 else '- 1024 -'} - - "
+        f"{u:.6f}\n"
+        for t, s, sport, d, port, seq, ttl, u in columns
+    ]
+    return (HEADER + "".join(lines)).encode()
+
+
+def firewall_log(n, rng):
+    """n netfilter lines through syslog."""
+    columns = zip(
+        np.sort(rng.integers(0, 28 * 86400, n)).tolist(), rng.integers(1 << 24, 224 << 24, n).tolist(),
+        rng.integers(1, 65536, n).tolist(), rng.integers(30, 255, n).tolist(),
+    )  # fmt: skip
+    mac = "56:00:03:85:82:df:fe:00:03:85:82:df:08:00"
+    lines = [
+        f"Jan {1 + t // 86400:2d} {t // 3600 % 24:02d}:{t // 60 % 60:02d}:{t % 60:02d} localhost kernel: [10109111.7] "
+        f"[UFW BLOCK] IN=ens3 OUT= MAC={mac} SRC={s >> 24}.{s >> 16 & 255}.{s >> 8 & 255}.{s & 255} "
+        f"DST=158.247.223.84 LEN=40 TOS=0x00 PREC=0x00 TTL={ttl} ID=54321 PROTO=TCP SPT=47246 DPT={port} "
+        f"WINDOW=1024 RES=0x00 SYN URGP=0 \n"
+        for t, s, port, ttl in columns
+    ]
+    return "".join(lines).encode()
+
+
+def ours(data):
+    """Packets that read_table or read_netfilter yields."""
+    if data.startswith(b"ts "):
+        chunks = textlogs.read_table(io.BytesIO(data), "table", Counter(), print, {})
+    else:
+        chunks = textlogs.read_netfilter(io.BytesIO(data), "log", Counter(), print, 1.6e9)
+    return sum(len(chunk["time"]) for chunk in chunks)
+
+
+def theirs(data):
+    """Rows of the same columns by pandas, addresses as integers."""
+    frame = pd.read_csv(io.BytesIO(data), sep=" ", usecols=NEEDED, na_values="-")
+    for name in ("src_ip", "dst_ip"):
+        codes, distinct = pd.factorize(frame[name])
+        octets = np.array(".".join(distinct).split("."), dtype=np.uint32).reshape(-1, 4)
+        frame[name] = (octets @ np.array([1 << 24, 1 << 16, 1 << 8, 1], np.uint32))[codes]
+    return len(frame)
+
+
+def rate(read, data, n):
+    """Lines per second of processor time, best of three."""
+    best = np.inf
+    for _ in range(3):
+        start = time.process_time()
+        if read(data) != n:
+            raise SystemExit(f"{read.__name__} read another number of lines than {n:,}")
+        best = min(best, time.process_time() - start)
+    return n / best
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a tenth of the lines: 100,000 and 1 million")
+    small = 100_000 if parser.parse_args().quick else 1_000_000
+    rng = np.random.default_rng(0)
+    piece_table, piece_log = table(small, rng), firewall_log(small, rng)
+    print(f"{'':24}{'lines':>12}{'lines/s':>12}{'MB/s':>8}")
+
+    def show(what, read, data, n):
+        speed = rate(read, data, n)
+        print(f"{what:24}{n:12,}{speed:12,.0f}{speed / n * len(data) / 1e6:8.0f}", flush=True)
+        return speed
+
+    pandas = show("table, pandas", theirs, piece_table, small)
+    one = show("table, ours", ours, piece_table, small)
+    ten = show("table, ours", ours, piece_table + 9 * piece_table[len(HEADER) :], 10 * small)
+    log_one = show("firewall log, ours", ours, piece_log, small)
+    log_ten = show("firewall log, ours", ours, 10 * piece_log, 10 * small)
+    print(f"table, ours / pandas: {one / pandas:.2f} (wanted: at least 1)")
+    print(f"firewall log: {log_one / 1e6:.2f} million lines a second (wanted: at least 0.3)")
+    print(f"time per line, ten times the lines: table {one / ten:.2f}, log {log_one / log_ten:.2f} (at most 1.3)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,437 @@
+"""Traces in, one UTC calendar day of packets out (method.md section 1, step "snapshot t"; paper section 3.1).
+
+`read_days` takes files and folders of any mix of tables, firewall logs and captures (textlogs.py, captures.py say
+which formats; the first bytes of a file decide), plain or gzipped, and yields the days in order, each day's packets
+sorted by time. Memory: one day's packets, at most 35 bytes each, and about one chunk per open file. A file is opened
+when its first packet's day comes, and a day is finished when no file can add to it any more, so files may overlap
+and packets may be out of order by SLACK seconds, or within a chunk by any amount.
+
+Columns of a record, numpy arrays of equal length; the last six are None where the trace lacks the field:
+
+    time       float64  seconds since 1970 UTC
+    src        uint32   source IPv4 address
+    dst        uint32   destination IPv4 address; sensor NAMES are numbered 0, 1, ... by first appearance
+    port       int32    TCP destination port; 65536 = "other", a port that the trace itself already folded
+    length     uint16   IP total length in bytes
+    ttl        uint8
+    mss        uint16   TCP option MSS, 0 = absent in this packet
+    window     uint16
+    timestamp  uint32   TCP option timestamp (TSval), 0 = absent in this packet
+    seq        uint32   TCP sequence number
+
+Imports the standard library, numpy, and of this project the two parsers textlogs and captures.
+"""
+
+import os
+import re
+import stat
+import sys
+import time
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta, timezone
+
+import numpy as np
+
+import captures
+import textlogs
+
+DAY = 86_400
+SLACK = 300.0  # seconds by which packets may come late across midnight
+PIECE = 1 << 20  # bytes read or unzipped at a time
+HEAD = 1 << 16  # bytes that tell a file's format, and in which its first packet is looked for first
+COLUMNS = {
+    "time": np.float64, "src": np.uint32, "dst": np.uint32, "port": np.int32, "length": np.uint16,
+    "ttl": np.uint8, "mss": np.uint16, "window": np.uint16, "timestamp": np.uint32, "seq": np.uint32,
+}  # fmt: skip
+REQUIRED = ("time", "src", "dst", "port")
+PACKED = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\3\4": "zip", b"7z\xbc\xaf": "7z"}
+NETFILTER = re.compile(rb"SRC=\S{1,50} [^\n]{0,500}PROTO=")
+SYSLOG = re.compile(rb"\s*([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d |\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S* \S+ kernel:)")
+DATE = re.compile(r"(?<!\d)(\d{4})([-_.]?)(\d\d)\2(\d\d)(?:\d{4}|\d{6})?(?!\d)")
+YEAR = re.compile(r"(?<!\d)(19[7-9]\d|20\d\d)(?!\d)")
+
+
+@dataclass(frozen=True, eq=False)
+class Packets:
+    """TCP packets as columns, see the file's header. Raises ValueError where their lengths differ."""
+
+    time: np.ndarray
+    src: np.ndarray
+    dst: np.ndarray
+    port: np.ndarray
+    length: np.ndarray | None = None
+    ttl: np.ndarray | None = None
+    mss: np.ndarray | None = None
+    window: np.ndarray | None = None
+    timestamp: np.ndarray | None = None
+    seq: np.ndarray | None = None
+
+    def __post_init__(self):
+        for name in COLUMNS:
+            column = getattr(self, name)
+            if column is None and name in REQUIRED:
+                raise ValueError(f"packets need a column {name}, got None")
+            if column is not None and np.shape(column) != (len(self),):
+                raise ValueError(f"column {name} must have shape ({len(self)},), got {np.shape(column)}")
+
+    def __len__(self):
+        return len(self.time)
+
+
+@dataclass
+class Summary:
+    """What `read_days` has read so far; it fills an empty one while it runs."""
+
+    files: int = 0
+    formats: Counter = field(default_factory=Counter)  # "table", "firewall log", "capture" -> files
+    tcp: int = 0  # packets of the days given out
+    days: int = 0  # given out
+    days_seen: int = 0  # those and the days begun
+    skipped: Counter = field(default_factory=Counter)  # well-formed records out of scope, by kind
+    rejected: Counter = field(default_factory=Counter)  # broken records left out, by reason
+    rejected_first: dict = field(default_factory=dict)  # reason -> "file: place" of the first
+    first: float | None = None  # time of the first packet given out, UTC seconds
+    last: float | None = None
+    bytes_read: int = 0  # of the files as they lie on disk, compressed or not
+    bytes_total: int | None = 0  # None where it cannot be known: standard input and pipes
+    warnings: list = field(default_factory=list)  # lines
+
+    @property
+    def packets(self):
+        """Records seen, of whatever kind."""
+        return self.tcp + self.skipped.total() + self.rejected.total()
+
+    @property
+    def fraction(self):
+        """Share of the input read so far, 0..1; None where it cannot be known."""
+        return self.bytes_read / self.bytes_total if self.bytes_total else None
+
+
+@dataclass(eq=False)
+class _File:
+    """One input, and how far it is read."""
+
+    name: str  # for messages
+    path: str | None  # None: standard input
+    once: bool  # standard input and pipes cannot be opened a second time
+    near: float  # a time near the first line's, for logs that lack the year
+    first: float = np.inf  # time of the first packet
+    chunks: Iterator | None = None  # of columns, while the file is open
+    reached: float = -np.inf  # the start of the last chunk: no packet of an earlier day is to come
+    columns: set = field(default_factory=set)
+
+
+def read_days(paths, summary, year=None, strict=False):
+    """Yield (datetime.date, Packets) per UTC day that has TCP packets, in order; `summary` is filled on the way.
+
+    `paths`: files, folders (all files below them but hidden ones) and "-" for standard input. `year`: that of the
+    first line of the first file, for firewall logs that lack it; otherwise a date in a file's name or its
+    modification time tells. With `strict` broken records are errors, not counted. Raises ValueError, one line that
+    names the file, for what cannot be read and for a file that returns to a day already given out.
+    """
+    files = _find_files(paths, summary)
+    if year is not None:
+        _chain_years(files, year)
+    sensors, pending, done = {}, {}, -1  # pending: day -> chunks; done: the last day given out
+    opened = [file for file in files if file.once]
+    for file in files:
+        if file.once:
+            file.chunks = _chunks(file, summary, sensors, strict)
+            _read_until(file, 0.0, pending, done)
+        else:
+            _peek(file)
+    waiting = sorted((file for file in files if not file.once), key=lambda file: -file.first)  # earliest last
+    while waiting or opened or pending:
+        day = min([*pending, *(np.floor(file.first / DAY) for file in waiting[-1:])], default=np.inf)
+        end = (day + 1) * DAY + SLACK
+        for file in opened:
+            _read_until(file, end, pending, done)
+        while waiting and (waiting[-1].first < end or end == np.inf):
+            file = waiting.pop()
+            file.chunks = _chunks(file, summary, sensors, strict)
+            _read_until(file, end, pending, done)
+            opened.append(file)
+        opened = [file for file in opened if file.chunks]
+        summary.days_seen = summary.days + len(pending)
+        day = min(pending, default=np.inf)
+        if (day + 1) * DAY + SLACK > end or day == np.inf:
+            continue  # the file expected on this day had no packet on it
+        packets = _join(pending.pop(day), set().union(*(file.columns for file in files)))
+        if summary.days and day > done + 1:
+            summary.warnings.append(f"no packets from {_date(done + 1)} to {_date(day - 1)}")
+        done = day
+        summary.days += 1
+        summary.tcp += len(packets)
+        summary.first = float(packets.time[0]) if summary.first is None else summary.first
+        summary.last = float(packets.time[-1])
+        yield _date(day), packets
+    _compare_columns(files, summary)
+
+
+def _date(day):
+    return date(1970, 1, 1) + timedelta(int(day))
+
+
+def _read_until(file, end, pending, done):
+    """Read chunks into `pending`, by day, until one lies wholly behind the time `end` or the file is finished."""
+    while file.chunks and file.reached < end:
+        chunk = next(file.chunks, None)
+        if chunk is None:
+            file.chunks = None
+            return
+        file.columns |= chunk.keys()
+        file.reached = chunk["time"].min()
+        days = (chunk["time"] // DAY).astype(np.int64)
+        if days.min() <= done:
+            raise ValueError(
+                f"{file.name}: expected packets in order of time, got one of {_date(days.min())} after that day was "
+                f"finished; sort the file by time"
+            )
+        if days.min() == days.max():
+            pending.setdefault(int(days[0]), []).append(chunk)
+            continue
+        order = np.argsort(days, kind="stable")
+        starts = np.flatnonzero(np.diff(days[order], prepend=-1))
+        for rows in np.split(order, starts[1:]):
+            part = {name: column[rows] for name, column in chunk.items()}
+            pending.setdefault(int(days[rows[0]]), []).append(part)
+
+
+def _join(chunks, columns):
+    """One day's chunks, which are used up, as Packets sorted by time; a column that a chunk lacks is 0 there."""
+    lengths = [len(chunk["time"]) for chunk in chunks]
+    day = {}
+    for name, dtype in COLUMNS.items():
+        if name in columns:
+            parts = [chunk.pop(name, None) for chunk in chunks]
+            parts = [np.zeros(n, dtype) if part is None else part for part, n in zip(parts, lengths)]
+            day[name] = np.concatenate(parts, dtype=dtype)
+    if (np.diff(day["time"]) < 0).any():
+        order = np.argsort(day["time"], kind="stable")
+        for name in day:
+            day[name] = day[name][order]
+    return Packets(**day)
+
+
+def _compare_columns(files, summary):
+    """Say which fields only some of the files have."""
+    files = [file for file in files if file.columns]
+    for name in COLUMNS:
+        lacking = [file.name for file in files if name not in file.columns]
+        if 0 < len(lacking) < len(files):
+            some = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
+            summary.warnings.append(f"no {name} in {len(lacking)} of {len(files)} files, 0 there: {some}")
+
+
+# ---------------------------------------------------------------------------------------------------------- files
+
+
+def _find_files(paths, summary):
+    """The inputs in the order given, folders' files sorted by name, each once."""
+    paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    files, seen = [], set()
+    for path in map(os.fspath, paths):
+        if path == "-":
+            found = [path]
+        elif os.path.isdir(path):
+            found = []
+            for folder, folders, names in os.walk(path):
+                folders[:] = sorted(name for name in folders if not name.startswith("."))
+                found += [os.path.join(folder, name) for name in sorted(names) if not name.startswith(".")]
+            found = [name for name in found if os.path.isfile(name)]
+        elif os.path.exists(path):
+            found = [path]
+        else:
+            raise ValueError(f"{path}: expected a file or a folder, got neither")
+        for name in found:
+            real = name if name == "-" else os.path.realpath(name)
+            if real in seen:
+                summary.warnings.append(f"{name} is given twice and read once")
+                continue
+            seen.add(real)
+            if name == "-":
+                files.append(_File("standard input", None, True, _latest(time.time())))
+            else:
+                about = os.stat(name)
+                once = not stat.S_ISREG(about.st_mode)
+                files.append(_File(name, name, once, _near(os.path.basename(name), about.st_mtime)))
+                summary.bytes_total += 0 if once else about.st_size
+    if not files:
+        raise ValueError(f"expected files to read, got none in {', '.join(map(str, paths)) or 'an empty list'}")
+    if any(file.once for file in files):
+        summary.bytes_total = None
+    return files
+
+
+def _near(name, modified):
+    """A time near that of a log's first line, from the file's name or else from its modification time."""
+    for year, _, month, day in DATE.findall(name):
+        try:
+            return datetime(int(year), int(month), int(day), 12, tzinfo=timezone.utc).timestamp()
+        except ValueError:
+            continue
+    found = YEAR.search(name)
+    return _middle(int(found[1])) if found else _latest(modified)
+
+
+def _middle(year):
+    """The middle of a year: every time in it is nearer to this than the same day of another year."""
+    start, end = (datetime(y, 1, 1, tzinfo=timezone.utc).timestamp() for y in (year, year + 1))
+    return (start + end) / 2
+
+
+def _latest(limit):
+    """The time whose nearest occurrence of a day is the latest one not after `limit`, give or take a day."""
+    return limit + DAY - 365.25 / 2 * DAY
+
+
+def _chain_years(files, year):
+    """Set near what time each log begins: the first in `year`, the others where the one before ends."""
+    near, chained = _middle(year), False
+    for file in files:
+        file.near = near
+        if file.once:
+            continue
+        with _open(file, Summary(), _ignore) as (stream, kind):
+            span = textlogs.netfilter_span(stream, near) if kind == "firewall log" else None
+        if span:
+            if not chained and datetime.fromtimestamp(span[0], timezone.utc).year != year:
+                raise ValueError(f"{file.name}: expected a leap year for its first line, of 29 February, got {year}")
+            near, chained = span[1], True
+
+
+def _peek(file):
+    """Set the time of a file's first packet and its columns, reading as little of it as that takes."""
+    limit = HEAD
+    while True:
+        with _open(file, Summary(), _ignore, limit) as (stream, kind):
+            try:
+                chunk = next(_parse(stream, kind, file, Counter(), _ignore, {}, None), None)
+            except ValueError:
+                if stream.left or limit > 1 << 23:
+                    raise
+                chunk = None
+            if chunk:
+                file.first, file.columns = float(chunk["time"].min()), set(chunk)
+            if chunk or stream.left:
+                return
+        limit *= 16
+
+
+def _ignore(reason, place, count=1):
+    """A `reject` for a first look: what it meets is met again."""
+
+
+def _chunks(file, summary, sensors, strict):
+    """Yield the chunks of a file, and count in `summary` what they leave out."""
+
+    def reject(reason, place, count=1):
+        if strict:
+            raise ValueError(f"{file.name}: {place}: {reason}")
+        summary.rejected[reason] += count
+        summary.rejected_first.setdefault(reason, f"{file.name}: {place}")
+
+    summary.files += 1
+    with _open(file, summary, reject) as (stream, kind):
+        if kind is None:
+            summary.warnings.append(f"{file.name} is empty")
+        else:
+            summary.formats[kind] += 1
+        yield from _parse(stream, kind, file, summary.skipped, reject, sensors, summary.warnings.append)
+
+
+def _parse(stream, kind, file, skipped, reject, sensors, warn):
+    """The chunks of an open input by the parser of its kind."""
+    if kind == "capture":
+        return captures.read_capture(stream, file.name, skipped, reject)
+    if kind == "firewall log":
+        return textlogs.read_netfilter(stream, file.name, skipped, reject, file.near)
+    if kind == "table":
+        return textlogs.read_table(stream, file.name, skipped, reject, sensors, warn)
+    return iter(())
+
+
+@contextmanager
+def _open(file, summary, reject, limit=sys.maxsize):
+    """An input's stream of at most `limit` bytes, unzipped, and its kind; counts the bytes read in `summary`."""
+    try:
+        with nullcontext(sys.stdin.buffer) if file.path is None else open(file.path, "rb") as raw:
+            stream = _Stream(_pieces(raw, summary, reject), limit)
+            yield stream, _kind(stream.head, file.name)
+    except OSError as error:
+        raise ValueError(f"{file.name}: {error.strerror or error}") from None
+
+
+def _kind(head, name):
+    """What an input is, by its first bytes: capture, firewall log, table, or None if it is empty."""
+    packed = next((kind for magic, kind in PACKED.items() if head.startswith(magic)), None)
+    if head[257:262] == b"ustar":
+        packed = "tar"
+    if packed:
+        raise ValueError(f"{name}: expected a trace, plain or gzipped, got a {packed} archive; unpack it first")
+    if head[:4] in captures.PCAP or head[:4] == captures.PCAPNG:
+        return "capture"
+    if NETFILTER.search(head) or SYSLOG.match(head):
+        return "firewall log"
+    return "table" if head.strip() else None
+
+
+class _Stream:
+    """Bytes out of pieces: `read(n)` gives n of them, fewer only at the end; `head` shows the first ones."""
+
+    def __init__(self, pieces, limit):
+        self.pieces, self.piece, self.at, self.left = pieces, b"", 0, limit
+        self.head = self.read(HEAD)
+        self.piece, self.at, self.left = self.head + self.piece[self.at :], 0, limit
+
+    def read(self, n):
+        out, n = [], min(n, self.left)
+        while n:
+            if self.at == len(self.piece):
+                self.piece, self.at = next(self.pieces, b""), 0
+                if not self.piece:
+                    break
+            out.append(self.piece[self.at : self.at + n])
+            self.at += len(out[-1])
+            self.left -= len(out[-1])
+            n -= len(out[-1])
+        return out[0] if len(out) == 1 else b"".join(out)
+
+
+def _pieces(raw, summary, reject):
+    """Yield the bytes of an open file by pieces, unzipped if gzipped (RFC 1952, of one or several members)."""
+
+    def read():
+        data = raw.read(PIECE)
+        summary.bytes_read += len(data)
+        return data
+
+    data = read()
+    if not data.startswith(b"\x1f\x8b"):
+        while data:
+            yield data
+            data = read()
+        return
+    unzip = zlib.decompressobj(wbits=31)
+    while data or (data := read()):
+        if unzip.eof:  # the next member, if these are no zeros that fill the file up
+            data = data.lstrip(b"\0")
+            if data:
+                unzip = zlib.decompressobj(wbits=31)
+            continue
+        try:
+            piece = unzip.decompress(data, PIECE)
+        except zlib.error:
+            reject("broken gzip data", f"byte {summary.bytes_read - len(data)} or later as it lies on disk")
+            return
+        data = unzip.unused_data if unzip.eof else unzip.unconsumed_tail
+        if piece:
+            yield piece
+    if not unzip.eof:
+        if piece := unzip.flush():
+            yield piece
+        reject("gzip data end too early", "its end")

@@ -1,0 +1,434 @@
+"""packets.py: formats told apart, files merged into days in order, and clear lines for what cannot be read."""
+
+import gzip
+import io
+import os
+import random
+import re
+import struct
+import sys
+import tarfile
+import tracemalloc
+from collections import Counter
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import packets
+import textlogs
+from packets import Packets, Summary, read_days
+
+DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+real_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real traces are not here")
+DAY0 = datetime(2021, 7, 1, tzinfo=timezone.utc).timestamp()
+HEADER = "ts,src_ip,dst_ip,dst_port\n"
+LOG = "{} host kernel: [1.0] [UFW BLOCK] IN=e SRC=1.2.3.4 DST=5.6.7.8 LEN=40 TTL=64 PROTO=TCP SPT=1 DPT={} WINDOW=9 SYN\n"
+
+
+def days(paths, summary=None, **settings):
+    return list(read_days([paths] if isinstance(paths, Path) else paths, Summary() if summary is None else summary,
+                          **settings))  # fmt: skip
+
+
+def rows(*times, port=23):
+    """Lines of a table: a time in seconds since DAY0 each."""
+    return "".join(f"{DAY0 + time:.6f},1.2.3.4,5.6.7.8,{port}\n" for time in times)
+
+
+def write(path, data):
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return path
+
+
+def pcap(*times, port=80):
+    """A capture of TCP SYN packets with an MSS of 1460 and TTL 64, raw IP."""
+    out = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 101)
+    for time in times:
+        packet = struct.pack(">BBHHHBBHII", 0x45, 0, 44, 0, 0, 64, 6, 0, 0x01020304, 0x05060708)
+        packet += struct.pack(">HHIIBBHHHBBH", 1, port, 7, 0, 0x60, 2, 1024, 0, 0, 2, 4, 1460)
+        second = int(DAY0 + time)
+        out += struct.pack("<IIII", second, round((DAY0 + time - second) * 1e6), len(packet), len(packet)) + packet
+    return out
+
+
+def test_packets_of_unequal_length_are_refused():
+    """The columns of a record have one length, and the four required ones are there."""
+    column = np.zeros(3)
+    assert len(Packets(column, column, column, column, ttl=column)) == 3
+    with pytest.raises(ValueError, match=r"column ttl must have shape \(3,\), got \(2,\)"):
+        Packets(column, column, column, column, ttl=column[:2])
+    with pytest.raises(ValueError, match="need a column port"):
+        Packets(column, column, column, None)
+
+
+def test_days_come_in_order_sorted_and_whole_whatever_the_files_hold(tmp_path, monkeypatch):
+    """Forty files of random spans, some gzipped, jittered across midnights: each day has every packet once, in order."""
+    monkeypatch.setattr(textlogs, "BLOCK", 2000)
+    rng = random.Random(7)
+    expected = []
+    for k in range(40):
+        start, span = rng.uniform(0, 9 * 86400), rng.choice([600, 3600, 86400, 4 * 86400])
+        times = sorted(rng.uniform(start, start + span) for _ in range(rng.randrange(1, 300)))
+        times = sorted(times, key=lambda t: t + rng.uniform(-100, 100))
+        times = [float(f"{time:.6f}") for time in times]
+        expected += times
+        text = (HEADER + rows(*times, port=k)).encode()
+        write(tmp_path / f"{rng.random()}", gzip.compress(text) if k % 2 else text)
+    summary = Summary()
+    got = days(tmp_path, summary)
+    assert [day for day, _ in got] == sorted({date(2021, 7, 1) + timedelta(int(time // 86400)) for time in expected})
+    assert summary.files == 40 and summary.tcp == len(expected) == summary.packets and summary.days == len(got)
+    np.testing.assert_allclose(np.concatenate([p.time for _, p in got]) - DAY0, sorted(expected), atol=1e-6)
+    for day, packet in got:
+        start = datetime(day.year, day.month, day.day, tzinfo=timezone.utc).timestamp()
+        assert ((packet.time >= start) & (packet.time < start + 86400)).all()
+        assert packet.mss is None and packet.ttl is None
+    assert summary.first == got[0][1].time[0] and summary.last == got[-1][1].time[-1]
+    assert summary.bytes_read == summary.bytes_total == sum(f.stat().st_size for f in tmp_path.iterdir())
+
+
+def test_packets_of_one_time_keep_the_order_of_the_file(tmp_path):
+    """Sorting is stable."""
+    text = HEADER + "".join(rows(9, port=port) for port in range(200)) + rows(3, port=7)
+    ((_, packet),) = days(write(tmp_path / "a.csv", text))
+    assert packet.port.tolist() == [7, *range(200)]
+
+
+def test_a_file_that_returns_to_a_finished_day_is_named_with_the_day(tmp_path, monkeypatch):
+    """A day given out is not taken back: the error names file and day and suggests to sort."""
+    monkeypatch.setattr(textlogs, "BLOCK", 200)
+    text = HEADER + rows(*range(9), *range(86400 * 2, 86400 * 2 + 9), 86399)
+    path = write(tmp_path / "a.csv", text)
+    seen = []
+    with pytest.raises(ValueError, match=r"a.csv: .* 2021-07-01 .*sort the file by time") as error:
+        for day, _ in read_days([path], Summary()):
+            seen.append(day)
+    assert seen == [date(2021, 7, 1)] and "\n" not in str(error.value)
+
+
+def test_memory_is_that_of_a_day_and_a_chunk_however_long_the_trace(tmp_path, monkeypatch):
+    """The peak over 40 days is at most 1.5 times the peak over 8 days of the same size."""
+    monkeypatch.setattr(textlogs, "BLOCK", 1 << 15)
+
+    def peak(n):
+        text = "".join(rows(*(86400 * day + 20.0 * k for k in range(4000))) for day in range(n))
+        path = write(tmp_path / "a.csv", HEADER + text)
+        del text
+        tracemalloc.start()
+        for _ in read_days([path], Summary()):
+            pass
+        top = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return top
+
+    peak(1)
+    assert peak(40) < 1.5 * peak(8)
+
+
+def test_only_the_files_of_a_day_are_open_at_a_time(tmp_path, monkeypatch):
+    """Of 60 daily files no more than three are open together."""
+    for k in range(60):
+        write(tmp_path / f"{k:02}.csv", HEADER + rows(*(86400 * k + 60 * t for t in range(1440))))
+    now, most, real_open = [0], [0], open
+
+    def counted(*args):
+        file = real_open(*args)
+        now[0] += 1
+        most[0] = max(now)  if now[0] > most[0] else most[0]
+        close = file.close
+        return file, close
+
+    class Counted(io.FileIO):
+        def __init__(self, path):
+            super().__init__(path)
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+
+        def close(self):
+            if not self.closed:
+                now[0] -= 1
+            super().close()
+
+    monkeypatch.setattr(packets, "open", lambda path, mode: Counted(path), raising=False)
+    assert len(days(tmp_path)) == 60
+    assert now[0] == 0 and 1 <= most[0] <= 3
+
+
+def test_formats_are_told_apart_by_content_and_mixed(tmp_path):
+    """A capture, a table and a log under wrong names make one day; a field that only some have is 0 in the others."""
+    write(tmp_path / "a.txt", gzip.compress(pcap(1, 4)))
+    write(tmp_path / "b.pcap", HEADER + rows(2))
+    write(tmp_path / "c", LOG.format("2021-07-01T00:00:03Z", 22))
+    write(tmp_path / ".hidden", b"\0\1\2")
+    summary = Summary()
+    ((day, packet),) = days(tmp_path, summary)
+    assert day == date(2021, 7, 1) and packet.port.tolist() == [80, 23, 22, 80]
+    assert packet.mss.tolist() == [1460, 0, 0, 1460] and packet.ttl.tolist() == [64, 0, 64, 64]
+    assert summary.formats == {"capture": 1, "table": 1, "firewall log": 1}
+    assert [line for line in summary.warnings if line.startswith("no ttl in 1 of 3 files, 0 there:")]
+    assert [line for line in summary.warnings if line.startswith("no mss in 2 of 3 files, 0 there:")]
+    for name, dtype in packets.COLUMNS.items():
+        assert getattr(packet, name).dtype == dtype
+
+
+def test_a_field_of_some_files_is_there_on_every_day(tmp_path):
+    """Days whose files lack a field that others have get zeros, so that all days have the same fields."""
+    write(tmp_path / "1.csv", HEADER + rows(0))
+    write(tmp_path / "2.csv", "ttl," + HEADER + "".join("9," + row for row in rows(86400).splitlines(True)))
+    (_, first), (_, second) = days(tmp_path)
+    assert first.ttl.tolist() == [0] and second.ttl.tolist() == [9] and first.mss is None
+
+
+def test_sensor_names_are_numbered_over_all_files(tmp_path):
+    """A name has one number in every file, by first appearance."""
+    write(tmp_path / "1.csv", HEADER + f"{DAY0},1.2.3.4,tokyo,1\n{DAY0 + 1},1.2.3.4,eu,1\n")
+    write(tmp_path / "2.csv", HEADER + f"{DAY0 + 86400},1.2.3.4,asia,1\n{DAY0 + 86401},1.2.3.4,eu,1\n")
+    (_, first), (_, second) = days(tmp_path)
+    assert first.dst.tolist() == [0, 1] and second.dst.tolist() == [2, 1]
+
+
+def test_gzip_of_several_members_is_read_whole(tmp_path):
+    """Members one behind the other, as logrotate and cat make them, and zeros behind them, are one stream."""
+    parts = [HEADER + rows(1), rows(2), rows(3)]
+    path = write(tmp_path / "a.gz", b"".join(gzip.compress(part.encode()) for part in parts) + bytes(500))
+    summary = Summary()
+    ((_, packet),) = days(path, summary)
+    assert len(packet) == 3 and not summary.rejected
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "garbage"])
+def test_broken_gzip_is_read_up_to_there_and_said(tmp_path, damage):
+    """Data cut short, damaged or followed by garbage give the packets before; --strict refuses them."""
+    rng = random.Random(1)
+    text = HEADER + "".join(rows(k + rng.random(), port=rng.randrange(9999)) for k in range(20_000))
+    data = gzip.compress(text.encode())
+    if damage == "cut":
+        data = data[: len(data) // 2]
+    elif damage == "flipped":
+        data = data[:-200_000] + bytes(100) + data[-200_000 + 100 :]
+    else:
+        data += b"garbage"
+    path = write(tmp_path / "a.gz", data)
+    summary = Summary()
+    got = days(path, summary)
+    said = "gzip data end too early" if damage == "cut" else "broken gzip data"
+    assert summary.rejected[said] == 1 and str(path) in summary.rejected_first[said]
+    assert sum(len(packet) for _, packet in got) > (0 if damage == "flipped" else 9_000) or damage == "flipped"
+    with pytest.raises(ValueError, match="gzip data"):
+        days(path, strict=True)
+
+
+def test_gzip_cut_at_every_byte_is_never_a_traceback(tmp_path):
+    """Any length of a gzipped file is read, empty or refused with one line that names it."""
+    data = gzip.compress((HEADER + rows(*range(20))).encode())
+    for end in range(len(data)):
+        path = write(tmp_path / "a.gz", data[:end])
+        try:
+            days(path)
+        except ValueError as error:
+            assert str(error).startswith(str(path)) and "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"BZh91AY&SY", "got a bzip2 archive; unpack it first"),
+        (b"\xfd7zXZ\0", "got a xz archive"),
+        (b"PK\3\4....", "got a zip archive"),
+        (b"\x28\xb5\x2f\xfd...", "got a zstd archive"),
+        (b"\0\1\2\3" * 300, "expected a header line"),
+        (b"a,b,c\n1,2,3\n", "got none for time, src, dst, port among: a, b, c"),
+    ],
+)
+def test_what_is_no_trace_is_refused_with_one_line(tmp_path, data, said):
+    """Archives and other files are named with what was expected and what came."""
+    path = write(tmp_path / "x.csv", data)
+    with pytest.raises(ValueError, match=re.escape(said)) as error:
+        days(path)
+    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+
+
+def test_a_tar_is_to_be_unpacked_first(tmp_path):
+    """A tar archive, gzipped or not, is recognized and not read as a table."""
+    write(tmp_path / "a.csv", HEADER + rows(1))
+    for mode in ("w", "w:gz"):
+        with tarfile.open(tmp_path / "a.tar", mode) as archive:
+            archive.add(tmp_path / "a.csv")
+        with pytest.raises(ValueError, match="got a tar archive; unpack it first"):
+            days(tmp_path / "a.tar")
+
+
+def test_nothing_to_read_is_an_error_and_an_empty_file_is_said(tmp_path):
+    """Missing paths, empty folders and empty lists are errors; an empty file among others is counted."""
+    with pytest.raises(ValueError, match=r"nowhere: expected a file or a folder"):
+        days(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="expected files to read, got none"):
+        days(tmp_path)
+    with pytest.raises(ValueError, match="expected files to read, got none"):
+        days([])
+    for name, data in (("a", b""), ("b", gzip.compress(b"")), ("c", b" \n\n"), ("d", HEADER + rows(1))):
+        write(tmp_path / name, data)
+    summary = Summary()
+    assert len(days(tmp_path, summary)) == 1
+    assert summary.files == 4 and sorted(summary.warnings) == [f"{tmp_path / name} is empty" for name in "abc"]
+    write(tmp_path / "d", HEADER)
+    assert days(tmp_path) == []
+
+
+def test_a_file_given_twice_is_read_once(tmp_path):
+    """The same file by name, by link and in its folder is read once and said."""
+    path = write(tmp_path / "a.csv", HEADER + rows(1))
+    (tmp_path / "b.csv").symlink_to(path)
+    summary = Summary()
+    ((_, packet),) = days([path, str(tmp_path)], summary)
+    assert len(packet) == 1 and summary.files == 1
+    assert [line for line in summary.warnings if "b.csv is given twice" in line]
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_standard_input_is_read_beside_files(tmp_path, monkeypatch, zipped):
+    """"-" reads standard input, any format, and merges it with files; its size is unknown."""
+    data = pcap(5, 86400 + 5)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(data) if zipped else data)))
+    path = write(tmp_path / "a.csv", HEADER + rows(1, 86400 * 2))
+    summary = Summary()
+    got = days([path, "-"], summary)
+    assert [packet.port.tolist() for _, packet in got] == [[23, 80], [80], [23]]
+    assert summary.bytes_total is None and summary.fraction is None
+
+
+def test_broken_records_are_counted_with_their_place_or_refused(tmp_path):
+    """A broken line counts by reason with the first place; with strict it is an error."""
+    path = write(tmp_path / "a.csv", HEADER + rows(1) + "x,1.2.3.4,5.6.7.8,9\n" * 3 + "1,2\n" + rows(2))
+    summary = Summary()
+    ((_, packet),) = days(path, summary)
+    assert len(packet) == 2 and summary.packets == 6
+    assert summary.rejected == {"bad time": 3, "wrong number of fields": 1}
+    assert summary.rejected_first == {"bad time": f"{path}: line 3", "wrong number of fields": f"{path}: line 6"}
+    with pytest.raises(ValueError, match=r"a.csv: line \d: (bad time|wrong number of fields)"):
+        days(path, strict=True)
+
+
+def test_days_without_packets_in_between_are_said(tmp_path):
+    """A gap of days is a warning with its first and last day."""
+    path = write(tmp_path / "a.csv", HEADER + rows(1, 86400, 86400 * 5))
+    summary = Summary()
+    days(path, summary)
+    assert summary.warnings == ["no packets from 2021-07-03 to 2021-07-05"]
+
+
+def test_progress_lets_the_number_of_days_be_estimated(tmp_path, monkeypatch):
+    """Half-way through ten equal daily files about half of the bytes are read and half of the days seen."""
+    for k in range(10):
+        write(tmp_path / f"{k}.csv", HEADER + rows(*(86400 * k + 60 * t for t in range(1440))))
+    summary = Summary()
+    for n, _ in enumerate(read_days([tmp_path], summary), start=1):
+        assert summary.days == n <= summary.days_seen
+        assert summary.days_seen / summary.fraction == pytest.approx(10, abs=0.1)
+
+
+def year_of(paths, **settings):
+    return [day.isoformat() for day, _ in days(paths, **settings)]
+
+
+@pytest.mark.parametrize(
+    ("name", "stamp", "expected"),
+    [
+        ("ufw_2021-12-26_2022-01-02.log", "Dec 26 00:00:44", "2021-12-26"),
+        ("syslog-20220103", "Dec 27 00:00:44", "2021-12-27"),
+        ("fw.2022_01_03.log", "Jan  1 00:00:44", "2022-01-01"),
+        ("fw-20220103120000.log", "Jan  1 00:00:44", "2022-01-01"),
+        ("2019 port 99999999.log", "Dec 31 00:00:44", "2019-12-31"),
+        ("fw-2021-99-99-2018.log", "Jan  1 00:00:44", "2021-01-01"),
+        ("leap-20220301.log", "Feb 29 00:00:44", "2020-02-29"),
+        ("kern.log", "Dec 31 00:00:44", "2021-12-31"),
+        ("kern.log", "Mar  5 12:00:00", "2022-03-05"),
+        ("kern.log", "Mar  7 12:00:00", "2021-03-07"),
+        ("kern.log", "Feb 29 12:00:00", "2020-02-29"),
+    ],
+)
+def test_the_year_comes_from_the_name_or_the_modification_time(tmp_path, name, stamp, expected):
+    """A date or year in the file's name counts, else the latest year up to a day after the modification time."""
+    path = write(tmp_path / name, LOG.format(stamp, 22))
+    modified = datetime(2022, 3, 5, 12, tzinfo=timezone.utc).timestamp()
+    os.utime(path, (modified, modified))
+    assert year_of(path) == [expected]
+
+
+def test_a_given_year_is_that_of_the_first_line_of_the_first_file(tmp_path):
+    """Years follow from file to file, in the order given, forwards, backwards and past files that have years."""
+    old = write(tmp_path / "old-1999.log", LOG.format("Nov 30 00:00:00", 1) + LOG.format("Dec 31 23:59:59", 2))
+    new = write(tmp_path / "new.log", LOG.format("Jan  1 00:00:00", 3) + LOG.format("Feb  2 00:00:00", 4))
+    iso = write(tmp_path / "iso.log", LOG.format("2021-06-01T00:00:00Z", 5))
+    table = write(tmp_path / "a.csv", HEADER + rows(1))
+    assert year_of([old, new], year=2020) == ["2020-11-30", "2020-12-31", "2021-01-01", "2021-02-02"]
+    assert year_of([new, old], year=2021) == ["2020-11-30", "2020-12-31", "2021-01-01", "2021-02-02"]
+    assert year_of([table, iso, old, new], year=2019) == [
+        "2019-11-30", "2019-12-31", "2020-01-01", "2020-02-02", "2021-06-01", "2021-07-01"
+    ]  # fmt: skip
+    leap = write(tmp_path / "leap.log", LOG.format("Feb 29 00:00:00", 1))
+    assert year_of(leap, year=2020) == ["2020-02-29"]
+    with pytest.raises(ValueError, match=r"leap.log: expected a leap year .* got 2021"):
+        days(leap, year=2021)
+    long = [LOG.format(f"{month} 15 00:00:00", 1) for month in ("Jan", "Apr", "Aug")]
+    first, second = write(tmp_path / "1.log", "".join(long)), write(tmp_path / "2.log", LOG.format("Sep  1 00:00:00", 1))
+    assert year_of([first, second], year=2021)[-1] == "2021-09-01"
+
+
+def test_a_log_that_begins_with_other_lines_is_still_a_log(tmp_path):
+    """70,000 bytes of other daemons' lines before the first netfilter line do not make a table of it."""
+    text = "Jul  1 00:00:00 host sshd[1]: session opened\n" * 1700 + LOG.format("Jul  1 00:00:01", 22)
+    summary = Summary()
+    ((_, packet),) = days(write(tmp_path / "x-2021.log", text), summary)
+    assert len(packet) == 1 and summary.skipped == {"other log line": 1700}
+
+
+def test_a_file_without_packets_counts_what_it_holds(tmp_path):
+    """A table of UDP alone yields no day and is counted in full, once."""
+    text = "proto," + HEADER + "17,1600000000,1.2.3.4,5.6.7.8,53\n" * 5000
+    summary = Summary()
+    assert days(write(tmp_path / "a.csv", text), summary) == []
+    assert summary.skipped == {"UDP": 5000} and summary.tcp == 0 and summary.packets == 5000
+
+
+@real_data
+def test_the_real_firewall_logs_equal_a_plain_parse():
+    """35 days, 144,814 TCP of 151,520 lines, and every field is what split() and strptime make of the lines."""
+    summary = Summary()
+    got = days(DATA / "firewall", summary)
+    assert [day for day, _ in got] == [date(2021, 12, 12) + timedelta(k) for k in range(35)]
+    assert summary.tcp == 144_814 and summary.packets == 151_520 and not summary.rejected and not summary.warnings
+    assert summary.skipped == {"UDP": 6700, "other protocol": 6}
+    expected, skipped = [], Counter()
+    for path in sorted((DATA / "firewall").iterdir()):
+        for line in gzip.open(path, "rt"):
+            keys = {}
+            for key, _, value in (word.partition("=") for word in line.split()):
+                keys.setdefault(key, value)
+            if keys["PROTO"] != "TCP":
+                skipped[keys["PROTO"]] += 1
+                continue
+            year = 2021 if line.startswith("Dec") else 2022
+            time = datetime.strptime(f"{year} {line[:15]}", "%Y %b %d %H:%M:%S").replace(tzinfo=timezone.utc)
+            src, dst = (int.from_bytes(map(int, keys[k].split(".")), "big") for k in ("SRC", "DST"))
+            expected.append((time.timestamp(), src, dst, *(int(keys[k]) for k in ("DPT", "LEN", "TTL", "WINDOW"))))
+    expected.sort(key=lambda row: row[0])
+    for name, column in zip(("time", "src", "dst", "port", "length", "ttl", "window"), zip(*expected)):
+        np.testing.assert_array_equal(np.concatenate([getattr(packet, name) for _, packet in got]), column)
+    assert got[0][1].mss is got[0][1].timestamp is got[0][1].seq is None
+
+
+@real_data
+def test_the_real_honeypot_table_equals_a_plain_parse():
+    """marx.csv: 190 days, 327,991 TCP of 451,581 rows, nine sensors; its archive is refused until unpacked."""
+    with pytest.raises(ValueError, match="tar archive"):
+        days(DATA / "honeypot")
+
+
+@real_data
+def test_the_real_capture_is_one_day_of_5170_packets():
+    """The capture goes through the same door, with all fields."""
+    ((day, packet),) = days(DATA / "pcap")
+    assert day == date(2024, 8, 19) and len(packet) == 5170 and packet.mss.any() and packet.seq.any()
