@@ -12,16 +12,21 @@ import contextlib
 import datetime
 import functools
 import itertools
+import os
 import platform
 import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
 
+# Idle OpenMP threads sleep instead of spinning: on a busy machine spinning makes everything several times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import numpy as np
 import scipy
 import torch
 
+import darkvec
 import features
 import graph as graphs
 import labels as ground_truth
@@ -30,7 +35,7 @@ import report
 import synthetic
 import training
 
-MODELS = (*training.MODELS, "features")
+MODELS = (*training.MODELS, "i-darkvec", "features")
 MIRAI = "Mirai-like"
 NO_LABELS = ground_truth.from_arrays(np.empty(0, np.uint32), np.empty(0, np.int64), ("Unknown",))
 FIELD_NAMES = {"length": "size", "ttl": "TTL", "mss": "MSS", "window": "window", "timestamp": "TCP timestamp"}
@@ -59,8 +64,8 @@ def parse_arguments(argv):
     add("--min-packets", type=positive, default=5, metavar="N", help="packets a day below which a host is dropped")
 
     add = parser.add_argument_group("model").add_argument
-    add("--model", choices=MODELS, default="i-gcn-gru", help="what embeds the hosts; features: no model, the 37 "
-        "features themselves")
+    add("--model", choices=MODELS, default="i-gcn-gru", help="what embeds the hosts; i-darkvec: the paper's "
+        "baseline; features: no model, the 37 features themselves")
     add("--no-node-features", action="store_true", help="graph only: identity instead of the 37 features")
     add("--history", type=natural, default=5, metavar="H", help="days before today that the GRU sees")
     add("--hidden-width", type=positive, default=1024, metavar="N", help="first graph convolution")
@@ -97,9 +102,12 @@ def parse_arguments(argv):
     if args.device == "auto":
         args.device = "cuda" if torch.cuda.is_available() else "cpu"
     if args.epochs is None:
-        args.epochs = 50 if not args.model.startswith("i-") else 5 if args.no_node_features else 1
+        args.epochs = 50 if not args.model.startswith("i-") else \
+            5 if args.no_node_features and args.model != "i-darkvec" else 1
     if not args.model.endswith("gru"):
         args.history = 0
+    if args.model == "i-darkvec":                           # skip-gram: knows neither features nor a graph
+        args.no_node_features = True
     return args
 
 
@@ -125,11 +133,13 @@ non_negative_float = number(float, lambda x: x >= 0, "a number, 0 or more")
 # -- packets -> labels, graph, features -------------------------------------------------------------------------------
 
 class Day(NamedTuple):
-    """One day of the trace, ready for any model."""
+    """One day of the trace as the model wants it."""
     date: datetime.date
     graph: graphs.BipartiteGraph
     x: np.ndarray | None         # (N, 37) float32 scaled features, hosts first; None: without node features
-    snapshot: training.Snapshot
+    snapshot: training.Snapshot | None  # for the graph models
+    row: np.ndarray | None       # (n_hosts,) int64 i-darkvec's row of each host
+    corpus: tuple | None         # i-darkvec's (words, offsets), words being rows
     labels: torch.Tensor         # (n_hosts,) int64 ground truth, 0 = Unknown
     packets: int                 # TCP packets of the day before the host filter
 
@@ -156,10 +166,8 @@ def prepare(days, truth, args, warn):
         if not n_hosts:
             warn(f"{date}: no host sends {args.min_packets} TCP packets or more, the day is left out")
             continue
-        x = row = None
-        if args.no_node_features:
-            table, row = training.add_nodes(table, graph)
-        else:
+        x = snapshot = row = corpus = None
+        if not args.no_node_features:
             fields = {name: getattr(day, name) for name in features.FIELDS}
             missing = {FIELD_NAMES[name] for name, column in fields.items() if column is None} - lacking
             if missing:
@@ -169,12 +177,28 @@ def prepare(days, truth, args, warn):
                 graph.edge_host, graph.edge_port, graph.weight, n_hosts, n_ports, day.dst[order],
                 {name: column[order] for name, column in fields.items() if column is not None})
             x = features.scale_by_maximum(raw, n_hosts)
+        if args.model == "i-darkvec":
+            table, row = training.add_nodes(table, graph.hosts.astype(np.uint64))
+            corpus = day_corpus(day.time, graph, order, row)
+        elif args.model != "features":
+            if args.no_node_features:
+                table, row = training.add_nodes(table, training.node_keys(graph))
+            snapshot = training.make_snapshot(graph, x, row, args.device)
         codes = ground_truth.lookup(truth, graph.hosts)
         if args.mirai and day.seq is not None:
             mirai = ground_truth.mirai_hosts(day.src, day.dst, day.seq, args.mirai_packets)
             codes[(codes == 0) & np.isin(graph.hosts, mirai)] = truth.names.index(MIRAI)
-        snapshot = training.make_snapshot(graph, x, row, args.device)
-        yield Day(date, graph, x, snapshot, torch.from_numpy(codes), len(day.src))
+        yield Day(date, graph, x, snapshot, row, corpus, torch.from_numpy(codes), len(day.src))
+
+
+def day_corpus(time, graph, order, row):
+    """i-darkvec's (words, offsets) of the kept packets, in order of capture; a host's word is its row."""
+    host, port = np.empty(len(time), np.int64), np.empty(len(time), np.int64)
+    host[order] = np.repeat(graph.edge_host, graph.weight)
+    port[order] = np.repeat(graph.edge_port, graph.weight)
+    kept = np.sort(order)
+    other = len(graph.ports) - 1 if graph.ports[-1] == graphs.OTHER else None
+    return darkvec.corpus(time[kept], row[host[kept]], port[kept], other)
 
 
 # -- models -----------------------------------------------------------------------------------------------------------
@@ -184,6 +208,8 @@ def strategy(args, seed, days, say):
     if args.model == "features":
         return ((None, torch.from_numpy(day.x[: len(day.graph.hosts)]) if t > args.train_days else None)
                 for t, day in enumerate(days, 1))
+    if args.model == "i-darkvec":
+        return darkvec_strategy(args, seed, days)
     fresh_learner = functools.partial(
         training.new_learner, args.model, seed, args.device, None if args.no_node_features else features.N_FEATURES,
         args.hidden_width, args.gcn_width, args.embedding_width, args.head_width, args.learning_rate,
@@ -196,6 +222,18 @@ def strategy(args, seed, days, say):
         return training.static(snapshots, fresh_learner, args.train_days, args.epochs, args.negatives)
     given = (snapshots, fresh_learner, args.train_days, args.epochs, args.history, args.negatives)
     return training.frozen(*given, log) if args.model == "gcn-gru" else training.incremental(*given)
+
+
+def darkvec_strategy(args, seed, days):
+    """i-darkvec: vocabulary and weights grow day by day (paper 4.2; method.md section 6). It has no accuracy."""
+    generator = torch.Generator(args.device).manual_seed(seed)
+    model, n = darkvec.DarkVec(args.embedding_width).to(args.device), 0
+    for t, day in enumerate(days, 1):
+        n = max(n, int(day.row.max()) + 1)
+        model.grow(n, generator)
+        loss = darkvec.train_day(model, *day.corpus, generator, args.epochs, negatives=5)
+        z = model.V.detach()[torch.from_numpy(day.row).to(args.device)] if t > args.train_days else None
+        yield torch.stack([loss, torch.full_like(loss, torch.nan)]), z
 
 
 # -- the days, one after the other ------------------------------------------------------------------------------------
@@ -222,6 +260,7 @@ def follow(days, truth, args, say, days_expected):
             seen = np.union1d(seen, hosts)
             results = [result for result, _ in learned if result is not None]
             loss, accuracy = torch.stack(results).mean(0).tolist() if results else (None, None)
+            accuracy = None if accuracy != accuracy else accuracy
             row = {"date": str(day.date), "hosts": len(hosts), "new_hosts": int(new), "ports": len(day.graph.ports),
                    "edges": len(day.graph.weight), "packets": day.packets, "loss": loss, "accuracy": accuracy,
                    "macro_f1": None, "embedded": learned[0][1] is not None}
@@ -351,6 +390,8 @@ def main(argv=None):
         days, truth, summary = open_input(args)
         say(f"input {', '.join(args.input)}" if args.input else
             f"input: the synthetic month, scale {args.synthetic_scale:g}, seed {args.seed} (no --input given)")
+        if truth.counts:
+            say("labels: " + ", ".join(f"{n:,} {what}" for what, n in truth.counts.most_common()))
         say(settings_line(args))
         rows, runs, n_hosts = follow(prepare(days, truth, args, warn), truth, args, say,
                                      functools.partial(days_expected, summary))

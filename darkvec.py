@@ -15,16 +15,17 @@ Differs from word2vec and gensim, which take one pair after the other, because a
 - T neighbouring words share K negatives, each of weight 5/K, instead of 5 for each pair: the same expectation from
   more of them per pair. (word2vec: the negatives that are the pair's own o are passed over.)
 - Minibatches: all pairs of `minibatch_words` words see the same V and U, and the gradients of a repeated host are
-  summed. Such a sum overshoots once the host has many pairs, so that a row moves by at most its mean gradient
-  (`_rates`): without that bound the norms grow without limit on days of few hosts.
+  summed. Where two hosts alternate for long such sums overshoot and the norms grow without limit; a row therefore
+  moves by at most twice the mean gradient of its pairs (`_rates`), which keeps the norms at gensim's.
 As in gensim: V starts uniform in (-1, 1)/E (twice word2vec's; on short days the scores need it) and U at 0; the
 learning rate falls linearly within every day, anew each day, in steps of 10,000 words; counts add up over the days
 and P_n covers every host ever seen, so that today's step may also move U, never V, of a host absent today.
 
-The same seed gives the same bytes on the CPU; on CUDA sums of repeated hosts come in any order. Imports numpy and
-torch only.
+The same seed gives the same bytes on the CPU; on CUDA sums of repeated hosts come in any order. Imports numpy,
+torch and the standard library only.
 """
 
+import contextlib
 import itertools
 
 import numpy as np
@@ -32,8 +33,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-BLOCK = 20             # T; the window's products cost T + 2 window columns a word, so T is a few windows
-MINIBATCH = 20, 1000   # fewest and most words of a minibatch
+BLOCK = 10             # T: a word is multiplied with the T + 2 window + K columns of its block
+MINIBATCH = 10, 100    # fewest and most words of a minibatch; more are hardly faster on a CPU, and learn less
+BOUND = 2              # a row moves by at most this times the mean gradient of its pairs in a minibatch
 RATE_STEP = 10_000     # words between changes of the learning rate
 
 
@@ -87,7 +89,20 @@ class DarkVec(nn.Module):
         self.count = torch.cat([self.count, self.count.new_zeros(new)])
 
 
+@contextlib.contextmanager
+def one_thread():
+    """Torch with one CPU thread. On minibatches this small a second one gains 15 % where its core is idle, and where
+    it is not every operation waits for the scheduler: 50 times slower with one other busy process on two cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 @torch.no_grad()
+@one_thread()
 def train_day(model, words, offsets, generator, epochs=1, window=5, negatives=5, learning_rate=0.025,
               final_rate=1e-4):
     """Count the day's words, then train on them, in their order; weights carry over from the day before.
@@ -115,7 +130,7 @@ def train_day(model, words, offsets, generator, epochs=1, window=5, negatives=5,
     label = (torch.arange(context.shape[1] + negatives * BLOCK, device=device) < context.shape[1]).to(model.V.dtype)
     step, job = minibatch_words(today) // BLOCK, RATE_STEP // BLOCK                      # in blocks
     loss, pairs = torch.zeros(2, device=device)
-    for epoch, start in itertools.product(range(epochs), range(0, len(center), job)):
+    for epoch, start in itertools.product(range(epochs), range(0, len(center), job)):  # a job of 10,000 words
         rate = learning_rate - (learning_rate - final_rate) * (epoch + start * BLOCK / len(words)) / epochs
         now = slice(start, start + job)
         reach = torch.randint(1, window + 1, center[now].shape, generator=generator, device=generator.device)
@@ -194,13 +209,13 @@ def update(model, row, column, weight, label, rate):
 
 
 def _rates(n, rows, pairs, rate):
-    """The learning rate of each of the rows, out of n: `rate`, or 1 / its pairs where these exceed 1 / rate.
+    """The learning rate of each of the rows, out of n: `rate`, or BOUND / its pairs in this minibatch if less.
 
-    With it a row's step is rate times the sum of its pairs' gradients, or their mean if that is less.
+    With it a row's step is rate times the sum of its pairs' gradients, at most BOUND times their mean.
     """
     total = pairs.new_zeros(n)
     _add(total, rows, pairs)
-    return rate / (rate * _rows(total, rows)).clamp(min=1)
+    return (BOUND / _rows(total, rows)).clamp(max=rate)
 
 
 def _rows(table, rows):

@@ -49,25 +49,26 @@ class HiddenProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, W1, b1, W):
-        ctx.save_for_backward(x, W1, b1, W)
+        x = torch.cat([x, x.new_ones(len(x), 1)], 1)        # x W1 + b1 = [x 1] [W1; b1]: no pass to add the bias
+        W1 = torch.cat([W1, b1[None]])
+        ctx.save_for_backward(x, W1, W)
         out = x.new_empty(len(x), W.shape[1])
-        for rows in range(0, len(x), ROWS_AT_A_TIME):
-            block = slice(rows, rows + ROWS_AT_A_TIME)
-            torch.mm(torch.addmm(b1, x[block], W1).relu_(), W, out=out[block])
+        for start in range(0, len(x), ROWS_AT_A_TIME):
+            rows = slice(start, start + ROWS_AT_A_TIME)
+            torch.mm((x[rows] @ W1).relu_(), W, out=out[rows])
         return out                                          # (N, out)
 
     @staticmethod
     def backward(ctx, g):
-        x, W1, b1, W = ctx.saved_tensors
-        g_W1, g_b1, g_W = torch.zeros_like(W1), torch.zeros_like(b1), torch.zeros_like(W)
-        for rows in range(0, len(x), ROWS_AT_A_TIME):
-            block = slice(rows, rows + ROWS_AT_A_TIME)
-            z = torch.addmm(b1, x[block], W1).relu_()
-            g_W.addmm_(z.T, g[block])
-            g_z = (g[block] @ W.T).mul_(z > 0)
-            g_W1.addmm_(x[block].T, g_z)
-            g_b1 += g_z.sum(0)
-        return None, g_W1, g_b1, g_W
+        x, W1, W = ctx.saved_tensors
+        g_W1, g_W = torch.zeros_like(W1), torch.zeros_like(W)
+        for start in range(0, len(x), ROWS_AT_A_TIME):
+            rows = slice(start, start + ROWS_AT_A_TIME)
+            z = (x[rows] @ W1).relu_()
+            g_W.addmm_(z.T, g[rows])
+            g_z = torch.ops.aten.threshold_backward(g[rows] @ W.T, z, 0)  # gradient where z > 0, else 0
+            g_W1.addmm_(x[rows].T, g_z)
+        return None, g_W1[:-1], g_W1[-1], g_W
 
 
 class GraphConvolution(nn.Module):

@@ -42,6 +42,7 @@ import textlogs
 DAY = 86_400
 SLACK = 300.0  # seconds by which packets may come late across midnight
 PIECE = 1 << 20  # bytes read or unzipped at a time
+FEED = 1 << 15  # bytes to unzip at a time: what is lost where they are broken
 HEAD = 1 << 16  # bytes that tell a file's format, and in which its first packet is looked for first
 COLUMNS = {
     "time": np.float64, "src": np.uint32, "dst": np.uint32, "port": np.int32, "length": np.uint16,
@@ -144,7 +145,7 @@ def read_days(paths, summary, year=None, strict=False):
             _read_until(file, 0.0, pending, done)
         else:
             _peek(file)
-    waiting = sorted((file for file in files if not file.once), key=lambda file: -file.first)  # earliest last
+    waiting = sorted((file for file in files if not file.once), key=lambda file: file.first)[::-1]  # earliest last
     while waiting or opened or pending:
         day = min([*pending, *(np.floor(file.first / DAY) for file in waiting[-1:])], default=np.inf)
         end = (day + 1) * DAY + SLACK
@@ -271,9 +272,11 @@ def _near(name, modified):
     """A time near that of a log's first line, from the file's name or else from its modification time."""
     for year, _, month, day in DATE.findall(name):
         try:
-            return datetime(int(year), int(month), int(day), 12, tzinfo=timezone.utc).timestamp()
-        except ValueError:
+            found = datetime(int(year), int(month), int(day), 12, tzinfo=timezone.utc).timestamp()
+        except ValueError:  # no date after all
             continue
+        if found > 0:
+            return found
     found = YEAR.search(name)
     return _middle(int(found[1])) if found else _latest(modified)
 
@@ -291,6 +294,8 @@ def _latest(limit):
 
 def _chain_years(files, year):
     """Set near what time each log begins: the first in `year`, the others where the one before ends."""
+    if not 1970 <= year < 9999:
+        raise ValueError(f"the year must lie in 1970..9998, got {year}")
     near, chained = _middle(year), False
     for file in files:
         file.near = near
@@ -405,33 +410,34 @@ class _Stream:
 def _pieces(raw, summary, reject):
     """Yield the bytes of an open file by pieces, unzipped if gzipped (RFC 1952, of one or several members)."""
 
-    def read():
-        data = raw.read(PIECE)
+    def read(n):
+        data = raw.read(n)
         summary.bytes_read += len(data)
         return data
 
-    data = read()
+    data, at = read(FEED), 0  # at: its position in the file
     if not data.startswith(b"\x1f\x8b"):
         while data:
             yield data
-            data = read()
+            data = read(PIECE)
         return
     unzip = zlib.decompressobj(wbits=31)
-    while data or (data := read()):
-        if unzip.eof:  # the next member, if these are no zeros that fill the file up
-            data = data.lstrip(b"\0")
-            if data:
+    while data or (data := read(FEED)):
+        if unzip.eof:  # here begins the next member, if not zeros that fill the file up
+            rest = data.lstrip(b"\0")
+            if rest:
                 unzip = zlib.decompressobj(wbits=31)
-            continue
-        try:
-            piece = unzip.decompress(data, PIECE)
-        except zlib.error:
-            reject("broken gzip data", f"byte {summary.bytes_read - len(data)} or later as it lies on disk")
-            return
-        data = unzip.unused_data if unzip.eof else unzip.unconsumed_tail
-        if piece:
-            yield piece
+        else:
+            try:
+                piece = unzip.decompress(data, PIECE)
+            except zlib.error:
+                reject("broken gzip data", f"byte {at} or later")
+                return
+            rest = unzip.unused_data if unzip.eof else unzip.unconsumed_tail
+            if piece:
+                yield piece
+        data, at = rest, at + len(data) - len(rest)
     if not unzip.eof:
         if piece := unzip.flush():
             yield piece
-        reject("gzip data end too early", "its end")
+        reject("gzip data end too early", f"byte {at}")

@@ -26,8 +26,8 @@ told to `reject(reason, place, count)`. What it decides:
   - sensor names hold a letter and only letters, digits, and " _.:/@-"; what starts with a digit and holds a dot
     is a broken address.
 
-The bytes of a block are parsed together, one digit of all lines at a time: `at` is everywhere the (n,) position of
-the next byte to read per line. Imports only the standard library and numpy.
+The lines of a block are parsed together: `start` and `end` (or `at`) are (n,) positions in its bytes, one per line,
+and numbers are read eight digits at a time. Imports only the standard library and numpy.
 """
 
 import re
@@ -42,6 +42,7 @@ PADDING = 128  # zero bytes behind a block: looks ahead at its very end stay ins
 END_OF_TIME = 253_402_300_800  # the year 10000
 DAY = 86_400
 OTHER_PORT = 65_536
+MAX_COMMENTS = 100  # lines among which a header is looked for
 MAX_NAME = 255  # bytes of a sensor's name, as of a host's in DNS
 MAX_SENSORS = 1 << 24  # their numbers stay within 0.0.0.0/8
 NEWLINE, SPACE, QUOTE, COMMENT, BRACKET, DASH, DOT, ZERO, NINE, COLON, EQUALS = b'\n "#(-.09:='
@@ -69,6 +70,7 @@ OPTIONAL = {"length": np.uint16, "ttl": np.uint8, "mss": np.uint16, "window": np
 SATURATING = ("length", "window")
 UNITS = {10**3: "milliseconds", 10**6: "microseconds", 10**9: "nanoseconds"}
 SENSOR = re.compile(r"(?!\d.*\.)(?=.*[^\W\d])[\w.:/@ -]+")
+MONTH_STARTS = np.arange("1970-01", "10000-02", dtype="M8[M]").astype("M8[D]").astype(np.int64)  # days since 1970
 LEAP_YEAR = np.array([31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])  # days of the months
 MONTH_CODES = np.frombuffer(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec ", "<u4").astype(np.uint64)
 DOTS = np.zeros(1 << 16, np.int16)  # three bits of 16 -> which, the first in the lowest four bits; else 0
@@ -121,7 +123,7 @@ def read_table(stream, name, skipped, reject, sensors, warn=None):
 class _Layout:
     """What the header tells of a table's lines, and what the first of these tell in turn."""
 
-    header: bytes  # the line itself
+    header: bytes  # the line as `_split` would leave it
     delimiter: str
     names: list  # of all fields
     columns: dict  # role -> index of its field
@@ -134,14 +136,14 @@ class _Layout:
 
 def _find_header(block, name):
     """The layout, None where the block holds only comments and blank lines, and where the data start in it."""
-    at = 0
-    while found := re.compile(rb"\S").search(block, at):
-        at = block.index(b"\n", found.start()) + 1
-        header = block[found.start() : at].strip()
+    for number, found in enumerate(re.finditer(rb"^[ \t]*(\S.*)$", block, re.MULTILINE)):
+        header = found[1].strip()
+        if header.startswith(b"#") and number >= MAX_COMMENTS:
+            continue
         layouts = [_layout(header, delimiter) for delimiter in ",\t;| "]
         layout = max(layouts, key=lambda layout: (len(layout.columns), len(layout.names)))
         if not layout.missing():
-            return layout, at
+            return layout, found.end() + 1
         if not header.startswith(b"#"):  # a comment may be the header, but need not
             break
     else:
@@ -160,12 +162,13 @@ def _layout(header, delimiter):
     text = re.sub(r"^#\s*(fields:?\s+)?", "", header.decode("utf-8", "replace"), flags=re.IGNORECASE)
     fields = text.split() if delimiter == " " else text.split(delimiter)
     names = [re.sub(r"[\s-]+", "_", field.strip().strip('"').strip().lower()) for field in fields]
-    columns = {}
+    places, columns = {name: k for k, name in reversed(list(enumerate(names)))}, {}
     for role, aliases in NAMES.items():
-        free = [names.index(a) for a in aliases.split() if a in names and names.index(a) not in columns.values()]
+        free = [places[a] for a in aliases.split() if a in places and places[a] not in columns.values()]
         if free:
             columns[role] = free[0]
     doubt = "timestamp" in columns and names[columns["timestamp"]] in ("timestamp", "ts")
+    header = _squeeze(_unquote(header.replace(b"\t", b" ") if delimiter == " " else header, delimiter), delimiter)
     return _Layout(header, delimiter, names, columns, doubt)
 
 
@@ -224,29 +227,29 @@ def _split(block, line, layout, reject):
     Field k lies between the separators or newlines at edges[k] and edges[k + 1]. Comments, blank lines and repeated
     headers are passed over.
     """
-    delimiter = layout.delimiter.encode()
-    if delimiter == b" " and b"\t" in block:
+    delimiter = layout.delimiter
+    if delimiter == " " and b"\t" in block:
         block = block.replace(b"\t", b" ")
     if b'"' in block:
         block = _unquote(block, delimiter)
-    text, cuts = _cut(block, layout.delimiter)
+    text, cuts = _cut(block, delimiter)
     if _is_padded(text, cuts, delimiter):
-        text, cuts = _cut(_squeeze(block, delimiter), layout.delimiter)
+        text, cuts = _cut(_squeeze(block, delimiter), delimiter)
     breaks = np.flatnonzero(text.buf[cuts] == NEWLINE)
     starts, stops = cuts[breaks[:-1]] + 1, cuts[breaks[1:]]
     passed = (starts == stops) | (text.buf[starts] == COMMENT) | _repeats(text.buf, starts, stops, layout.header)
     fields, lines = np.diff(breaks), line + np.arange(len(starts))
     checks = [(passed | (fields == len(layout.names)), "wrong number of fields", None)]
     regular = _sift(checks, lines, reject) & ~passed
-    cuts = cuts[1:]
+    ends = cuts[1:]
     if not regular.all():
-        cuts, starts, lines = cuts[np.repeat(regular, fields)], starts[regular], lines[regular]
-    return text, np.vstack([starts - 1, cuts.reshape(len(starts), -1 if len(starts) else len(layout.names)).T]), lines
+        ends, starts, lines = ends[np.repeat(regular, fields)], starts[regular], lines[regular]
+    return text, np.vstack([starts - 1, ends.reshape(-1, len(layout.names)).T]), lines
 
 
 def _is_padded(text, cuts, delimiter):
     """Do blanks stand beside separators?"""
-    if delimiter == b" ":
+    if delimiter == " ":
         return (np.diff(cuts) == 1).any()
     blanks = np.flatnonzero(text.buf == SPACE)
     beside = np.append(text.buf[blanks - 1], text.buf[blanks + 1])
@@ -267,8 +270,9 @@ def _unquote(block, delimiter):
 def _squeeze(block, delimiter):
     """The block, of as many lines, without blanks around separators and with single ones elsewhere."""
     block = re.sub(rb" +", b" ", b"\n" + block)
-    if delimiter != b" ":
-        block = block.replace(b" " + delimiter, delimiter).replace(delimiter + b" ", delimiter)
+    if delimiter != " ":
+        separator = delimiter.encode()
+        block = block.replace(b" " + separator, separator).replace(separator + b" ", separator)
     return block.replace(b" \n", b"\n").replace(b"\n ", b"\n")[1:]
 
 
@@ -379,12 +383,12 @@ def _find(words, ends, stops, *keys):
 
     ends[0] stands for none. Lines end at `stops`.
     """
+    line = np.repeat(np.arange(len(stops)), np.diff(np.searchsorted(ends, stops), prepend=0))
     word = words[np.maximum(ends - 7, 0)]  # the 8 bytes up to each
     found = np.zeros((len(keys), len(stops)), np.int64)
     for row, key in zip(found, keys):
         hits = np.flatnonzero(word >> np.uint64(64 - 8 * len(key)) == int.from_bytes(key, "little"))[::-1]
-        line = np.searchsorted(stops, ends[hits])
-        row[line] = hits  # of repeated indices the last is assigned: the line's first hit
+        row[line[hits]] = hits  # of repeated indices the last is assigned: the line's first hit
     return found
 
 
@@ -428,8 +432,9 @@ def _stamps(text, at, state):
         month[name == code] = k
     time, good = np.zeros(len(at)), np.zeros(len(at), bool)
     rows = np.flatnonzero(month < 0)
-    time[rows], stop, fine = _dates(text, at[rows])
-    good[rows] = fine & (buf[stop] <= SPACE)
+    if rows.size:
+        time[rows], stop, fine = _dates(text, at[rows])
+        good[rows] = fine & (buf[stop] <= SPACE)
 
     rows = np.flatnonzero(month >= 0)
     month, p = month[rows], at[rows] + 4
@@ -469,9 +474,7 @@ class _Text(NamedTuple):
 
 def _cut(block, separators):
     """The block as text, and the positions of its newlines and separators."""
-    if b"\r" in block:
-        block = block.replace(b"\r\n", b"\n")
-    buf = np.frombuffer(b"\n" + block + bytes(PADDING), np.uint8)
+    buf = np.frombuffer(b"".join((b"\n", block, bytes(PADDING))), np.uint8)
     cut = buf == NEWLINE
     for separator in separators:
         cut |= buf == ord(separator)
@@ -479,14 +482,14 @@ def _cut(block, separators):
 
 
 def _blocks(stream, reject):
-    """Yield blocks of whole lines, each with the number of its first line; a line longer than BLOCK is rejected."""
-    np.empty(24 << 20, np.uint8)  # raises glibc's limits (M_MMAP_THRESHOLD): freed columns are kept for the next block
-    rest, line = b"", 1
+    """Yield blocks of whole lines, each with its first line's number; a line longer than BLOCK is rejected."""
+    np.empty(24 << 20, np.uint8)  # makes glibc keep what columns of one block free for the next (its dynamic
+    rest, line = b"", 1  # M_MMAP_THRESHOLD) instead of having it mapped and cleared anew: half of the time
     while data := stream.read(BLOCK):
         data = rest + data
         end = data.rfind(b"\n") + 1
         if end:
-            yield data[:end].removeprefix(BYTE_ORDER_MARK), line
+            yield _unix(data[:end]), line
             line += np.count_nonzero(np.frombuffer(data, np.uint8) == NEWLINE)  # bytes.count takes 5 times as long
         elif len(data) > BLOCK:
             reject("line too long", f"line {line}")
@@ -495,7 +498,13 @@ def _blocks(stream, reject):
             line += 1
         rest = data[end:]
     if rest:
-        yield rest.removeprefix(BYTE_ORDER_MARK) + b"\n", line
+        yield _unix(rest + b"\n"), line
+
+
+def _unix(block):
+    """The block without byte-order mark and carriage returns."""
+    block = block.removeprefix(BYTE_ORDER_MARK)
+    return block.replace(b"\r\n", b"\n") if b"\r" in block else block
 
 
 def _sift(checks, lines, reject):
@@ -533,21 +542,25 @@ def _eight(words, at, width):
     word ^= 0x3030303030303030  # "0" is 0x30
     word <<= (64 - 8 * width).astype(np.uint64)  # the last digit to the highest byte, zeros below the first
     good = ((word + 0x7676767676767676) | word) & 0x8080808080808080 == 0  # each byte below 10
-    word = (word * 10 + (word >> 8)) & 0x00FF00FF00FF00FF
-    word = (word * 100 + (word >> 16)) & 0x0000FFFF0000FFFF
-    word = (word * 10_000 + (word >> 32)) & 0xFFFFFFFF
-    return word.view(np.int64), good & (width > 0) & (width <= 8)
+    good &= (width > 0) & (width <= 8)
+    for scale, shift, lanes in ((10, 8, 0x00FF00FF00FF00FF), (100, 16, 0x0000FFFF0000FFFF), (10_000, 32, 0xFFFFFFFF)):
+        right = word >> shift
+        word *= scale
+        word += right
+        word &= lanes
+    return word.view(np.int64), good
 
 
 def _wholes(words, start, end):
     """The decimal numbers between positions: int64, and which are 1 to 19 digits and nothing else."""
     width = end - start
-    value, good = _eight(words, np.maximum(start, end - 8), np.minimum(width, 8))
     long = width > 8
-    if long.any():
-        high, fine = _wholes(words, start, np.where(long & (width <= 19), end - 8, start))
-        value += high * 10**8
-        good &= (fine | ~long) & (value >= 0)  # 19 digits may overflow
+    if not long.any():
+        return _eight(words, start, width)
+    value, good = _eight(words, np.maximum(start, end - 8), np.minimum(width, 8))
+    high, fine = _wholes(words, start, np.where(long & (width <= 19), end - 8, start))
+    value += high * 10**8
+    good &= (fine | ~long) & (value >= 0)  # 19 digits may overflow
     return value, good
 
 
@@ -724,8 +737,7 @@ def _days(year, month, day):
     """Days since 1970 of a date, and which exist."""
     good = (month >= 1) & (month <= 12) & (year >= 1970) & (year <= 9999)
     months = np.where(good, (year - 1970) * 12 + month - 1, 0)
-    first, following = (m.astype("M8[M]").astype("M8[D]").astype(np.int64) for m in (months, months + 1))
-    return first + day - 1, good & (day >= 1) & (day <= following - first)
+    return MONTH_STARTS[months] + day - 1, good & (day >= 1) & (day <= MONTH_STARTS[months + 1] - MONTH_STARTS[months])
 
 
 def _words(text, start, end):

@@ -58,7 +58,7 @@ class Learner:
 
 
 def make_snapshot(graph, x, row, device):
-    """The day as windows keep it. x (N, 37) float32 scaled features, or None and row (N,) int64 (see add_nodes)."""
+    """The day as windows keep it. x (N, 37) float32 scaled features, or None and row (N,) int64 of add_nodes."""
     A_hat = graphs.normalized_adjacency(graph)
     Ax = None
     if x is not None:
@@ -89,9 +89,13 @@ def make_window(snapshots, device):
                   len(g.hosts), len(g.ports))
 
 
-def add_nodes(table, graph):
-    """The table with the graph's unseen nodes added, and the rows of the graph's nodes: (NodeTable, (N,) int64)."""
-    key = np.concatenate([graph.hosts.astype(np.uint64), graph.ports.astype(np.uint64) + np.uint64(1 << 32)])
+def node_keys(graph):
+    """What a NodeTable knows the graph's nodes by: (N,) uint64."""
+    return np.concatenate([graph.hosts.astype(np.uint64), graph.ports.astype(np.uint64) + np.uint64(1 << 32)])
+
+
+def add_nodes(table, key):
+    """The table with unseen nodes added, in their order, and the rows of all of `key` (n,): (NodeTable, (n,) int64)."""
     fresh = key[~np.isin(key, table.key, assume_unique=True)]
     all_keys = np.concatenate([table.key, fresh])
     all_rows = np.concatenate([table.row, len(table.row) + np.arange(len(fresh))])

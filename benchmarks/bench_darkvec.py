@@ -119,7 +119,6 @@ def main():
             if t > args.train_days:
                 f1[i, j] = report.score_day(learner.embed(rows), codes, len(truth.names), 3).report.macro_f1
         scores = np.append(scores, f1, axis=2)
-        print(f"day {t}: {len(words):,} words, {len(rows):,} hosts, {n:,} so far", end="\r", file=sys.stderr)
     scores = scores[:, :, args.train_days:]
     scores = scores[:, :, ~np.isnan(scores).any((0, 1))]
 

@@ -28,7 +28,7 @@ def some_days(n_days=4, n_features=5, with_features=True):
         graph, _ = graphs.build_graph(hosts.astype("uint32"), port, top_ports=6)
         n = len(graph.hosts) + len(graph.ports)
         x = torch.rand(n, n_features).float().numpy()
-        table, row = training.add_nodes(table, graph)
+        table, row = training.add_nodes(table, training.node_keys(graph))
         day = training.make_snapshot(graph, x if with_features else None, row, "cpu")
         A_hat = day.A_hat.astype("float64")
         days.append(day._replace(A_hat=A_hat, Ax=torch.cat([torch.from_numpy(A_hat @ x.astype("float64")),

@@ -15,7 +15,7 @@ def snapshots(n_days, with_features=True, seed=0):
         src, port = random_packets(100 * seed + t)
         graph, _ = graphs.build_graph(10 + src % 40, port, top_ports=8)
         n = len(graph.hosts) + len(graph.ports)
-        table, row = training.add_nodes(table, graph)
+        table, row = training.add_nodes(table, training.node_keys(graph))
         x = np.random.default_rng(t).random((n, 37), dtype=np.float32) if with_features else None
         days.append(training.make_snapshot(graph, x, None if with_features else row, "cpu"))
     return days
@@ -166,11 +166,11 @@ def test_new_nodes_get_rows_and_keep_them():
     """A node has one row for good; hosts and ports of equal number are different nodes."""
     first, _ = graphs.build_graph(np.full(5, 80, np.uint32), np.full(5, 80, np.int32))
     second, _ = graphs.build_graph(np.repeat([3, 80], 5).astype(np.uint32), np.repeat([80, 22], 5).astype(np.int32))
-    table, row = training.add_nodes(training.empty_table(), first)
+    table, row = training.add_nodes(training.empty_table(), training.node_keys(first))
     assert row.tolist() == [0, 1]
-    table, row = training.add_nodes(table, second)
+    table, row = training.add_nodes(table, training.node_keys(second))
     assert row.tolist() == [2, 0, 3, 1] and sorted(table.row.tolist()) == [0, 1, 2, 3]
-    assert training.add_nodes(table, first)[1].tolist() == [0, 1]
+    assert training.add_nodes(table, training.node_keys(first))[1].tolist() == [0, 1]
 
 
 def test_growing_keeps_weights_and_moments():

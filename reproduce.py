@@ -1,0 +1,693 @@
+#!/usr/bin/env python3
+"""The paper's tables and figures on any trace, on the synthetic month without one: one command each.
+
+    table2      hosts, ports and packets of every class, in all and a day (paper, Table 2)
+    table3      F1 of every class and column: four GNNs with and without node features, baselines (paper, Table 3)
+    figure4a    macro F1 of i-gcn-gru for histories H = 0..8; H = 0 is i-gcn, as in the paper
+    figure4b    macro F1 of i-gcn-gru for 1..30 epochs a day
+    figures     pictures: map of a day's embeddings, class x port heat map, activity of hosts, F1 by day
+    all         all of these
+
+Usage: reproduce.py EXPERIMENT [flags of darkgnn.py]. A *cell* is one run of darkgnn.py's days with given flags; it
+has a folder of its own, OUT/cells/NAME-KEY, in which a finished one leaves cell.json. KEY hashes the input files'
+names, sizes and modification times, the settings and the code, so that a finished cell is not computed again.
+The paper's figures stand beside ours, labelled: they were measured on the paper's data, to which no other compares.
+Pictures need matplotlib; without it everything else is written. Imports darkgnn and what it imports.
+"""
+
+import argparse
+import contextlib
+import csv
+import functools
+import hashlib
+import io
+import itertools
+import json
+import os
+import re
+import stat
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import darkgnn
+import graph as graphs
+import knn
+import report
+import synthetic
+
+HISTORIES = range(9)
+EPOCHS = (1, 5, 10, 15, 20, 25, 30)
+PAPER_4A = (0.73, 0.76, 0.78, 0.79, 0.79, 0.80, 0.79, 0.80, 0.80)  # macro F1 for HISTORIES
+PAPER_4B = (0.80, 0.79, 0.79, 0.79, 0.78, 0.77, 0.76)              # and for EPOCHS
+
+
+class Column(NamedTuple):
+    """A column of Table 3."""
+    group: str
+    model: str
+    flags: tuple
+    paper: tuple | None  # the paper's macro F1: mean, standard deviation over its test days
+
+
+WITHOUT, WITH = "without node features", "with the 37 node features"
+TABLE_3 = (
+    Column(WITHOUT, "gcn", ("--no-node-features",), (0.26, 0.05)),
+    Column(WITHOUT, "i-gcn", ("--no-node-features",), (0.41, 0.04)),
+    Column(WITHOUT, "gcn-gru", ("--no-node-features",), (0.49, 0.04)),
+    Column(WITHOUT, "i-gcn-gru", ("--no-node-features",), (0.41, 0.04)),
+    Column(WITH, "gcn", (), (0.74, 0.02)),
+    Column(WITH, "i-gcn", (), (0.73, 0.03)),
+    Column(WITH, "gcn-gru", (), (0.75, 0.03)),
+    Column(WITH, "i-gcn-gru", (), (0.80, 0.02)),
+    Column("baselines", "i-darkvec", (), (0.77, 0.02)),
+    Column("baselines", "features", (), None),
+)
+
+
+def flags_of(experiment):
+    """What the experiment sets, cell by cell: lists of darkgnn.py's flags."""
+    if experiment == "table3":
+        return [["--model", column.model, *column.flags] for column in TABLE_3]
+    if experiment == "figure4a":
+        return [["--model", "i-gcn-gru", "--history", str(H)] if H else ["--model", "i-gcn"] for H in HISTORIES]
+    if experiment == "figure4b":
+        return [["--model", "i-gcn-gru", "--epochs", str(epochs)] for epochs in EPOCHS]
+    return [[]] if experiment == "figures" else []
+
+
+# -- settings ---------------------------------------------------------------------------------------------------------
+
+def parse(flags):
+    """darkgnn.py's arguments; a complaint of its parser as ValueError, one line."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(complaint):
+            return darkgnn.parse_arguments(flags)
+    except SystemExit:
+        raise ValueError(complaint.getvalue().strip().splitlines()[-1].removeprefix("darkgnn.py: error: ")) from None
+
+
+def check_flags(experiments, given):
+    """Refuse flags that an experiment sets by itself; raises ValueError."""
+    for experiment in experiments:
+        own = dict.fromkeys(flag for flags in flags_of(experiment) for flag in flags if flag.startswith("--"))
+        for flag, token in itertools.product(own, given):
+            if token.startswith("--") and flag.startswith(token.split("=")[0]):
+                raise ValueError(f"{experiment} sets {flag} itself: expected none, got {token}")
+
+
+def identity(paths):
+    """Name, size and modification time of every file that darkgnn.py would read, folders walked: a list.
+
+    Raises ValueError for what is neither a file nor a folder: every cell reads its input anew, and a pipe ends.
+    """
+    files = []
+    for path in map(Path, paths):
+        found = [path]
+        if path.is_dir():
+            found = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+            found = sorted(file for file in found if not file.name.startswith(".") and file.is_file())
+        for file in found:
+            if not file.exists() or not stat.S_ISREG(file.stat().st_mode):
+                raise ValueError(f"{file}: expected a file or a folder, which every cell reads anew, got neither")
+            files.append((file.name, file.stat().st_size, file.stat().st_mtime_ns))
+    return files
+
+
+@functools.cache
+def code_version():
+    """Hash of the sources that a result depends on, and the versions of the libraries."""
+    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")) if path != Path(__file__)]
+    return [hashlib.sha256(b"\0".join(sources)).hexdigest(), torch.__version__, np.__version__]
+
+
+def cell_folder(args, name, settings):
+    """OUT/cells/NAME-KEY for a cell that depends on the input, on the code and on these settings, a dict."""
+    inputs = [identity(paths or []) for paths in (args.input, args.labels)]
+    settings = {key: value for key, value in settings.items() if key not in ("input", "labels", "out", "quiet")}
+    key = json.dumps([inputs, settings, code_version()], sort_keys=True)
+    return args.out / "cells" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+
+# -- cells ------------------------------------------------------------------------------------------------------------
+
+def run_cell(args, say, warn):
+    """One run of darkgnn.py's days, kept or computed: the dict of cell.json, `folder` added.
+
+    Scores as in report.json; f1_by_day: {date: {class: F1, mean over the runs}}. Raises ValueError where nothing can
+    be scored although there are labels, and what darkgnn.py's days raise.
+    """
+    name = args.model + "-plain" * args.no_node_features + f"-H{args.history}" * args.model.endswith("gru")
+    folder = cell_folder(args, f"{name}-{args.epochs}", vars(args))
+    with contextlib.suppress(FileNotFoundError):
+        cell = json.loads((folder / "cell.json").read_text())
+        say(f"       {macro(cell)}, kept from before in {folder}")
+        return {**cell, "folder": folder}
+    start = time.perf_counter()
+    days, truth, summary = darkgnn.open_input(args)
+    inner = argparse.Namespace(**{**vars(args), "out": folder})
+    rows, runs, n_hosts = darkgnn.follow(
+        darkgnn.prepare(days, truth, inner, warn), truth, inner, (lambda line: None) if args.quiet else say,
+        functools.partial(darkgnn.days_expected, summary))
+    tested = [row["date"] for row in rows if row["embedded"]]
+    cell = {"settings": darkgnn.settings_line(args), "epochs": args.epochs, "data": data_line(args),
+            "seconds": round(time.perf_counter() - start, 1), "hosts": n_hosts, "test_days": tested,
+            **report.summarize(runs, truth.names), "f1_by_day": f1_by_day(runs, tested, truth.names), "days": rows}
+    report.save_json(folder / "cell.json", cell)
+    say(f"       {macro(cell)} in {cell['seconds']:.1f} s")
+    return {**cell, "folder": folder}
+
+
+def f1_by_day(runs, dates, names):
+    """{date: {class: F1}}, each the mean over the runs, of lists of knn.Report: one list per run, one per date."""
+    return {date: {names[c]: float(np.mean([one.f1[i].item() for one in reports]))
+                   for i, c in enumerate(reports[0].classes.tolist())} for date, reports in zip(dates, zip(*runs))}
+
+
+def macro(cell):
+    return f"macro F1 {report.plus_minus(cell['macro_f1'])}"
+
+
+def data_line(args):
+    if args.input:
+        return f"input {', '.join(args.input)}"
+    return f"synthetic month, scale {args.synthetic_scale:g}, seed {args.seed}: made-up traffic"
+
+
+def run_cells(experiment, planned, say, warn):
+    """The dicts of an experiment's cells, in the order of `planned`, the list of their arguments.
+
+    Raises ValueError at the first cell without anything to compare; the quickest, if there, comes first.
+    """
+    results = {}
+    for i in sorted(range(len(planned)), key=lambda i: planned[i].model != "features"):
+        args = planned[i]
+        epochs = f", {args.epochs} epochs" * (args.model != "features")
+        say(f"[{experiment} {len(results) + 1}/{len(planned)}] {darkgnn.settings_line(args)}{epochs}")
+        results[i] = run_cell(args, say, warn)
+        if not results[i]["classes"] and experiment != "figures":
+            raise ValueError(f"{experiment} scores labelled hosts: no class has more than 10 active hosts on a test day"
+                             f"{'' if args.labels or not args.input else ' (no --labels given)'}")
+    return [results[i] for i in range(len(planned))]
+
+
+# -- counts of the traffic, for table2 and the pictures ---------------------------------------------------------------
+
+TRAFFIC_SETTINGS = ("mirai", "mirai_packets", "year", "strict", "synthetic_scale", "seed", "min_packets")
+
+
+class Traffic(NamedTuple):
+    """What the trace holds after the host filter, class by class; class 0 is Unknown. Arrays, saved as npz."""
+    names: np.ndarray    # (C,) class names
+    dates: np.ndarray    # (D,) YYYY-MM-DD
+    count: np.ndarray    # (D, C + 1, 3) int64 hosts, ports, packets of each day; the last class stands for all
+    day: np.ndarray      # (A,) int64, one entry per host and day on which it is active, hosts ascending within a day
+    host: np.ndarray     # (A,) uint32
+    host_class: np.ndarray    # (A,) int64
+    port: np.ndarray     # (P,) int64, one entry per class and port that it contacts in all the days
+    port_class: np.ndarray    # (P,) int64
+    port_packets: np.ndarray  # (P,) int64
+
+
+def traffic(args, say, warn):
+    """The trace's Traffic, kept or counted, day by day: no more than a day's packets are in memory."""
+    folder = cell_folder(args, "traffic", {name: getattr(args, name) for name in TRAFFIC_SETTINGS})
+    if (folder / "traffic.npz").exists():
+        say(f"       counts kept from before in {folder}")
+        with np.load(folder / "traffic.npz", allow_pickle=False) as saved:
+            return Traffic(**saved)
+    days, truth, _ = darkgnn.open_input(args)
+    plain = argparse.Namespace(**{**vars(args), "model": "features", "no_node_features": True, "top_ports": graphs.OTHER})
+    dates, active, count = [], [], []
+    ports = np.empty((2, 0), np.int64)                      # class * WIDTH + port, packets
+    n_classes, width = len(truth.names), graphs.OTHER + 1
+    for day in darkgnn.prepare(days, truth, plain, warn):
+        g, code = day.graph, day.labels.numpy()
+        contact = code[g.edge_host] * width + g.ports[g.edge_port]
+        today = add_up(contact, g.weight)
+        count.append(np.transpose([
+            np.append(np.bincount(code, minlength=n_classes), len(g.hosts)),
+            np.append(np.bincount(today[0] // width, minlength=n_classes), len(g.ports)),
+            add_totals(np.bincount(code[g.edge_host], g.weight, n_classes).astype(np.int64))]))
+        ports = add_up(*np.concatenate([ports, today], 1))
+        active.append((np.full(len(code), len(dates)), g.hosts, code))
+        dates.append(str(day.date))
+        if not args.quiet:
+            say(f"       {day.date} {len(g.hosts):8,} hosts {g.weight.sum():12,} packets")
+    if not dates:
+        raise ValueError(f"no host sends {args.min_packets} TCP packets or more on any day: nothing to count")
+    found = Traffic(np.array(truth.names), np.array(dates), np.array(count),
+                    *(np.concatenate(column) for column in zip(*active)),
+                    ports[0] % width, ports[0] // width, ports[1])
+    with report.whole_file(folder / "traffic.npz", "wb") as file:
+        np.savez(file, **found._asdict())
+    return found
+
+
+def add_up(key, value):
+    """Unique keys, ascending, and the sums of their values: (2, unique) int64."""
+    unique, at = np.unique(key, return_inverse=True)
+    return np.stack([unique, np.bincount(at, value, len(unique)).astype(np.int64)])
+
+
+def add_totals(per_class):
+    return np.append(per_class, per_class.sum())
+
+
+# -- tables -----------------------------------------------------------------------------------------------------------
+
+QUANTITIES = ("hosts", "ports", "packets")
+
+
+def table2(args, cells, say, warn):
+    """Table 2: totals of the trace, and averages over the days on which a class is active."""
+    found = traffic(args, say, warn)
+    rows = table2_rows(found)
+    note = [f"{data_line(args)};", f"{len(found.dates)} days, {found.dates[0]} to {found.dates[-1]}; hosts with at "
+            f"least {args.min_packets} packets a day.", "paper: its own data, Table 2, not ours."]
+    text, markdown = [], []
+    for period in ("total", "daily"):
+        header = [period, *itertools.chain(*((quantity, "paper") for quantity in QUANTITIES))]
+        lines = []
+        for name, row in rows.items():
+            paper = row["paper"] and row["paper"][period]
+            lines.append([name, *itertools.chain(*((f"{row[period][q]:,}", f"{paper[q]:,}" if paper else "-")
+                                                   for q in QUANTITIES))])
+        text += [*aligned(header, lines), ""]
+        markdown += [*markdown_table(header, lines), ""]
+    write_table(args.out, "table2", [*text, *note], [*markdown, *note])
+    keys = [(period, quantity) for period in ("total", "daily") for quantity in QUANTITIES]
+    write_csv(args.out / "table2.csv", ["class", *(f"{p} {q}{who}" for p, q in keys for who in ("", " (paper)"))],
+              ([name, *(value for p, q in keys for value in (row[p][q], row["paper"] and row["paper"][p][q]))]
+               for name, row in rows.items()))
+    report.save_json(args.out / "table2.json", {"data": data_line(args), "days": len(found.dates),
+                                                "min_packets": args.min_packets, "classes": rows})
+
+
+def table2_rows(found):
+    """{class: {total, daily, paper}}; known classes by decreasing hosts a day, then Unknown and Total."""
+    paper = {plain(row.name): {"total": dict(zip(QUANTITIES, (row.hosts, row.ports, row.packets))),
+                        "daily": dict(zip(QUANTITIES, (row.daily_hosts, row.daily_ports, row.daily_packets)))}
+             for row in synthetic.CLASSES}
+    paper["total"] = {"total": dict(zip(QUANTITIES, (60106, 65535, 62030013))),
+                      "daily": dict(zip(QUANTITIES, (7566, 53638, 2000968)))}
+    width = 1 << 32
+    hosts = np.bincount(np.unique(found.host_class * width + found.host) // width, minlength=len(found.names))
+    ports = np.bincount(found.port_class, minlength=len(found.names))
+    packets = np.bincount(found.port_class, found.port_packets, len(found.names)).astype(np.int64)
+    total = np.transpose([np.append(hosts, len(np.unique(found.host))), np.append(ports, len(np.unique(found.port))),
+                          add_totals(packets)])             # (C + 1, 3)
+    active = (found.count[:, :, 0] > 0).sum(0)              # (C + 1,) days
+    daily = found.count.sum(0) / np.maximum(active, 1)[:, None]
+    names = [*found.names.tolist(), "Total"]
+    order = sorted(np.flatnonzero(active[1:-1]) + 1, key=lambda c: (-daily[c, 0], names[c]))
+    order += [c for c in (0, len(names) - 1) if active[c]]
+    return {names[c]: {"days": int(active[c]), "total": dict(zip(QUANTITIES, total[c].tolist())),
+                       "daily": dict(zip(QUANTITIES, np.rint(daily[c]).astype(int).tolist())),
+                       "paper": paper.get(plain(names[c]))} for c in order}
+
+
+def plain(name):
+    """A class name as it is compared with the paper's: Brute-forcers, brute_forcer and Brute forcer are one."""
+    return re.sub("[^a-z0-9]", "", name.lower()).removesuffix("s")
+
+
+def table3(args, cells, say, warn):
+    """Table 3: mean and deviation of the F1 over the test days; classes by decreasing support."""
+    results = cells("table3")
+    rows = table3_rows(results)
+    days = results[-1]["test_days"]
+    seeds = args.runs > 1
+    note = [f"F1, mean ± standard deviation over {len(days)} test days, {days[0]} to {days[-1]}"
+            + f", of the mean over {args.runs} seeds" * seeds + f"; {args.neighbors} nearest neighbours.",
+            f"{data_line(args)}; {args.train_days} training days, H = {args.history}.",
+            "paper: its own data, Table 3, not ours."]
+    text, group_of = [], [column.group for column in TABLE_3]
+    for group in dict.fromkeys(group_of):
+        at = [i for i, g in enumerate(group_of) if g == group]
+        lines = [[name, f"{support:,}", *(score(values[i]) + {"best": "*", "near": "~"}.get(marks(values)[i], " ")
+                                          for i in at)] for name, support, values in rows]
+        if seeds:
+            lines.append([f"over {args.runs} seeds", "", *(score(results[i]["runs"]) + " " for i in at)])
+        lines.append(["macro, the paper's", "", *(paper_score(TABLE_3[i]) + " " for i in at)])
+        text += [group, *aligned(["class", "support", *(TABLE_3[i].model + " " for i in at)], lines), ""]
+    text += ["* best of all columns   ~ within one standard deviation of the best", *note]
+
+    lines = [[name, f"{support:,}", *({"best": "**{}**", "near": "*{}*"}.get(mark, "{}").format(score(value))
+                                      for value, mark in zip(values, marks(values)))]
+             for name, support, values in rows]
+    if seeds:
+        lines.append([f"macro average over {args.runs} seeds", "", *(score(result["runs"]) for result in results)])
+    lines.append(["macro average, the paper's", "", *map(paper_score, TABLE_3)])
+    titles = [column.model + ", no features" * (column.group == WITHOUT) for column in TABLE_3]
+    markdown = [*markdown_table(["class", "support", *titles], lines), "",
+                "**Best of the row**; *within one standard deviation of the best*.", *note]
+    write_table(args.out, "table3", text, markdown)
+
+    write_csv(args.out / "table3.csv", ["class", "support", *(f"{t} {m}" for t in titles for m in ("mean", "std"))], [
+        *([name, support, *itertools.chain(*((v["mean"], v["std"]) if v else ("", "") for v in values))]
+          for name, support, values in rows),
+        *([["over seeds", "", *itertools.chain(*((r["runs"]["mean"], r["runs"]["std"]) for r in results))]] * seeds),
+        ["the paper's macro average", "", *itertools.chain(*(column.paper or ("", "") for column in TABLE_3))]])
+    report.save_json(args.out / "table3.json", {
+        "data": data_line(args), "test_days": days, "seeds": [args.seed + i for i in range(args.runs)],
+        "columns": [{"model": column.model, "node_features": column.group != WITHOUT, "paper_macro_f1":
+                     column.paper and dict(zip(("mean", "std"), column.paper)),
+                     **{key: result[key] for key in ("macro_f1", "classes", "runs", "epochs", "seconds")
+                        if key in result}} for column, result in zip(TABLE_3, results)]})
+
+
+def table3_rows(results):
+    """[(class, support, [{mean, std} or None per column])], classes by decreasing support, the macro average last."""
+    support = {name: row["support"] for result in results for name, row in result["classes"].items()}
+    rows = [(name, support[name], [result["classes"].get(name, {"f1": None})["f1"] for result in results])
+            for name in sorted(support, key=lambda name: (-support[name], name))]
+    return [*rows, ("macro average", sum(support.values()), [result["macro_f1"] for result in results])]
+
+
+def marks(values):
+    """For each {mean, std} or None: "best", "near" (within the best's standard deviation of it) or ""."""
+    best = max((value for value in values if value), key=lambda value: (value["mean"], -value["std"]))
+    return ["" if not value or value["mean"] < best["mean"] - best["std"] else
+            "best" if value["mean"] == best["mean"] else "near" for value in values]
+
+
+def score(value):
+    return f"{value['mean']:.2f}±{value['std']:.2f}" if value else "-"
+
+
+def paper_score(column):
+    return "{:.2f}±{:.2f}".format(*column.paper) if column.paper else "-"
+
+
+def aligned(header, lines, longest=22):
+    """Rows of text as lines: the first column, cut, to the left, the others to the right."""
+    lines = [[row[0][:longest], *row[1:]] for row in (header, *lines)]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return ["  ".join([f"{row[0]:{widths[0]}}", *(f"{text:>{width}}" for text, width in zip(row[1:], widths[1:]))])
+            for row in lines]
+
+
+def markdown_table(header, lines):
+    def line(row):
+        return "| " + " | ".join(text.replace("|", "\\|") for text in row) + " |"
+    return [line(header), "|---|" + "---:|" * (len(header) - 1), *map(line, lines)]
+
+
+def write_table(out, name, text, markdown):
+    """Print the table; write it as text and Markdown."""
+    for ending, lines in (("txt", text), ("md", markdown)):
+        with report.whole_file(out / f"{name}.{ending}") as file:
+            file.write("\n".join(lines) + "\n")
+    print("\n".join(text))
+
+
+def write_csv(path, header, rows):
+    with report.whole_file(path) as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+
+
+# -- figure 4 ---------------------------------------------------------------------------------------------------------
+
+def figure4(name, label, xs, paper, args, cells, say, warn):
+    """Macro F1 against `label` at xs: CSV, JSON, and the curve with a band of one standard deviation over the days."""
+    results = cells(name)
+    points = [{label: x, "macro_f1": result["macro_f1"], "paper_macro_f1": value}
+              | ({"runs": result["runs"]} if "runs" in result else {})
+              for x, value, result in zip(xs, paper, results)]
+    report.save_json(args.out / f"{name}.json", {
+        "data": data_line(args), "test_days": results[0]["test_days"],
+        "seeds": [args.seed + i for i in range(args.runs)], "points": points})
+    seeds = ["std over seeds"] * (args.runs > 1)
+    write_csv(args.out / f"{name}.csv", [label, "macro_f1 mean", "std over days", *seeds, "the paper's mean"],
+              ([p[label], p["macro_f1"]["mean"], p["macro_f1"]["std"], *(p["runs"]["std"] for _ in seeds),
+                p["paper_macro_f1"]] for p in points))
+    lines = [[str(p[label]), score(p["macro_f1"]), *(f"{p['runs']['std']:.2f}" for _ in seeds),
+              f"{p['paper_macro_f1']:.2f}"] for p in points]
+    print("\n".join([*aligned([label, "macro F1", *("over seeds" for _ in seeds), "paper"], lines),
+                     f"{data_line(args)}; paper: its own data, Figure {name[-2:]}."]))
+
+    def paint(figure):
+        axes = figure.add_subplot()
+        mean, std = (np.array([p["macro_f1"][key] for p in points]) for key in ("mean", "std"))
+        axes.fill_between(xs, mean - std, mean + std, color=PALETTE[0], alpha=0.2, linewidth=0,
+                          label="± one standard deviation over the test days")
+        axes.plot(xs, mean, "o-", color=PALETTE[0], label="this data")
+        axes.plot(xs, paper, "s--", color="0.4", markersize=4, linewidth=1, label="the paper's, on its own data")
+        axes.set(xticks=list(xs), ylabel="macro F1", xlabel={
+            "history": "history H, days before today (0: i-gcn)", "epochs": "epochs a day"}[label])
+        axes.grid(alpha=0.3)
+        axes.set_title(data_title(args), fontsize=9, loc="left")
+        figure.legend(loc="outside lower center", fontsize=8)
+    draw(args.out / name, paint, 6, 4.5)
+
+
+# -- pictures ---------------------------------------------------------------------------------------------------------
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")  # Okabe and Ito
+MARKERS = (*"osD^vPX<>*hpd", (4, 1, 0))
+SHOWN = len(MARKERS)  # classes with a marker of their own
+
+
+def figures(args, cells, say, warn):
+    """The pictures, each with its numbers as CSV; classes by decreasing hosts a day, the first SHOWN of them."""
+    found = traffic(args, say, warn)
+    order = [name for name in table2_rows(found) if name not in ("Unknown", "Total")]
+    if len(order) > SHOWN:
+        warn(f"pictures show {SHOWN} of {len(order)} classes, those with the most hosts a day")
+    codes = [found.names.tolist().index(name) for name in order[:SHOWN]]
+    cell, = cells("figures")
+    embedding_map(args, cell, found, codes)
+    port_map(args, found, codes)
+    activity(args, found, codes)
+    if cell["f1_by_day"]:
+        f1_map(args, cell)
+    else:
+        warn("no labelled class to score: no picture of F1 by day")
+    print(f"wrote map, ports, activity, f1 to {args.out}/")
+
+
+def embedding_map(args, cell, found, codes):
+    """The last test day's host embeddings on their two principal axes."""
+    date = cell["test_days"][-1]
+    with np.load(cell["folder"] / "embeddings" / f"{date}.npz", allow_pickle=False) as saved:
+        hosts, z = saved["hosts"], saved["embeddings"]
+    xy, share = principal_axes(torch.from_numpy(z))
+    code = found.host_class[found.day == found.dates.tolist().index(date)]
+    write_csv(args.out / "map.csv", ["host", "class", "x", "y"],
+              zip(hosts.tolist(), found.names[code].tolist(), *xy.T.tolist()))
+
+    def paint(figure):
+        axes = figure.add_subplot()
+        axes.scatter(*xy[code == 0].T, s=6, color="0.75", linewidth=0, rasterized=True,
+                     label=f"Unknown ({(code == 0).sum():,})")
+        for i, c in enumerate(codes):
+            if (code == c).any():
+                axes.scatter(*xy[code == c].T, s=34, color=PALETTE[i % len(PALETTE)], marker=MARKERS[i], alpha=0.75,
+                             edgecolor="white", linewidth=0.4, rasterized=True,
+                             label=f"{short(found.names[c])} ({(code == c).sum():,})")
+        low, high = np.quantile(xy, (0.01, 0.99), axis=0)
+        low, high = low - 0.05 * (high - low) - 1e-6, high + 0.05 * (high - low) + 1e-6
+        outside = ((xy < low) | (xy > high)).any(1).sum()
+        axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]),
+                 xlabel=f"first principal axis ({share[0]:.0%} of the variance)",
+                 ylabel=f"second principal axis ({share[1]:.0%})")
+        axes.set_title(f"{cell['settings'].split(', ')[0]}, embeddings of {date}; {outside:,} of {len(xy):,} hosts lie "
+                       f"outside\n{data_title(args)}", fontsize=9, loc="left")
+        figure.legend(loc="outside right upper", fontsize=8, title="hosts")
+    draw(args.out / "map", paint, 8, 5.5)
+
+
+def principal_axes(z):
+    """PCA of the standardized z (n, E): coordinates (n, 2) on the two axes of largest variance, its shares (2,)."""
+    x = knn.standardize(z.double())
+    x = F.pad(x, (0, max(0, 2 - x.shape[1])))
+    value, vector = torch.linalg.eigh(x.T @ x)              # ascending
+    axes = vector[:, -2:].flip(1)                           # (E, 2)
+    axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()  # the same way up every time
+    return (x @ axes).numpy(), (value[-2:].flip(0) / value.sum().clamp(min=1e-30)).tolist()
+
+
+def port_map(args, found, codes, most=40):
+    """Packets of the ports that the classes prefer, class by class, on a log scale."""
+    codes = np.array([*codes, 0])
+    row = np.full(len(found.names), -1)
+    row[codes] = np.arange(len(codes))
+    packets = np.zeros((len(codes), graphs.OTHER + 1), np.int64)
+    shown = row[found.port_class] >= 0
+    packets[row[found.port_class[shown]], found.port[shown]] = found.port_packets[shown]
+    share = packets / np.maximum(packets.sum(1, keepdims=True), 1)  # (classes, ports)
+    ports = np.argsort(-share.sum(0), kind="stable")[:most]
+    ports = np.sort(ports[packets.sum(0)[ports] > 0])
+    packets = packets[:, ports]
+    port_names = ["other" if port == graphs.OTHER else str(port) for port in ports]
+    write_csv(args.out / "ports.csv", ["class", *port_names], zip(found.names[codes], *packets.T.tolist()))
+
+    def paint(figure):
+        axes = figure.add_subplot()
+        image = axes.imshow(np.where(packets > 0, packets, np.nan), norm="log", cmap="cividis", aspect="auto")
+        axes.set_xticks(range(len(ports)), port_names, rotation=90, fontsize=8)
+        axes.set_yticks(range(len(codes)), map(short, found.names[codes]), fontsize=9)
+        axes.set_xlabel(f"destination port: the {len(ports)} with the largest shares of the classes' packets")
+        axes.set_title(data_title(args), fontsize=9, loc="left")
+        figure.colorbar(image, label=f"packets in {len(found.dates)} days (white: none)")
+    draw(args.out / "ports", paint, 10, 2 + 0.25 * len(codes))
+
+
+def activity(args, found, codes, columns=5, resolution=300):
+    """Which hosts of a class are active on which day: one panel a class, hosts by their first day."""
+    panels, rows = [], []
+    for c in [*codes, 0]:
+        of_class = found.host_class == c
+        host, at = np.unique(found.host[of_class], return_inverse=True)
+        active = np.zeros((len(host), len(found.dates)), bool)  # (hosts of the class, D)
+        active[at, found.day[of_class]] = True
+        order = np.lexsort((-active.sum(1), active.argmax(1)))
+        block = np.arange(len(host)) * min(resolution, len(host)) // max(1, len(host))
+        if len(host):
+            in_block = np.add.reduceat(active[order], graphs.run_starts(block), dtype=float)
+            panels.append((found.names[c], len(host), in_block / np.bincount(block)[:, None]))
+            rows += [[found.names[c], date, n] for date, n in zip(found.dates, active.sum(0).tolist())]
+    write_csv(args.out / "activity.csv", ["class", "date", "active hosts"], rows)
+
+    def paint(figure):
+        grid = figure.subplots(-(-len(panels) // columns), min(columns, len(panels)), squeeze=False, sharex=True)
+        for axes in grid.flat[len(panels):]:
+            axes.remove()
+        for axes, (name, n_hosts, share) in zip(grid.flat, panels):
+            image = axes.imshow(share, cmap="Greys", vmin=0, vmax=1, aspect="auto", interpolation="nearest",
+                                extent=(-0.5, len(found.dates) - 0.5, n_hosts, 0))
+            axes.set_title(short(name), fontsize=9)
+            axes.tick_params(labelsize=7)
+            ticks = spread(len(found.dates), 4)
+            axes.set_xticks(ticks, [found.dates[i][5:] for i in ticks])
+        figure.supxlabel("day", fontsize=9)
+        figure.supylabel("hosts of the class, by first day", fontsize=9)
+        figure.suptitle(data_title(args), fontsize=9, x=0.01, ha="left")
+        figure.colorbar(image, ax=grid, label="share of a row's hosts that are active", shrink=0.6)
+    draw(args.out / "activity", paint, 11, 1 + 2 * -(-len(panels) // columns))
+
+
+def f1_map(args, cell, longest=16):
+    """F1 of every class on every test day, and the macro average."""
+    dates = list(cell["f1_by_day"])
+    names = list(cell["classes"])[:SHOWN]
+    f1 = np.array([[day.get(name, np.nan) for day in cell["f1_by_day"].values()] for name in names]
+                  + [[np.mean(list(day.values())) if day else np.nan for day in cell["f1_by_day"].values()]])
+    names = [*names, "macro average"]
+    write_csv(args.out / "f1.csv", ["class", *dates], ([name, *("" if np.isnan(x) else x for x in row)]
+                                                       for name, row in zip(names, f1.tolist())))
+
+    def paint(figure):
+        axes = figure.add_subplot()
+        image = axes.imshow(f1, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        if len(dates) <= longest:
+            for (i, j), value in np.ndenumerate(f1):
+                if not np.isnan(value):
+                    axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8,
+                              color="black" if value > 0.5 else "white")
+        ticks = range(len(dates)) if len(dates) <= longest else spread(len(dates), 12)
+        axes.set_xticks(ticks, [dates[i][5:] for i in ticks], fontsize=8)
+        axes.set_yticks(range(len(names)), map(short, names), fontsize=9)
+        axes.axhline(len(names) - 1.5, color="white", linewidth=3)
+        axes.set_xlabel("test day (white: not scored)")
+        axes.set_title(f"{cell['settings'].split(', ')[0]}\n{data_title(args)}", fontsize=9, loc="left")
+        figure.colorbar(image, label="F1")
+    draw(args.out / "f1", paint, 9, 1.6 + 0.27 * len(names))
+
+
+def short(name, longest=18):
+    """A class name that fits beside a picture."""
+    return str(name) if len(name) <= longest else f"{name[:longest - 1]}…"
+
+
+def spread(n, most):
+    """At most `most` indices, evenly spread over 0..n-1."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int)).tolist()
+
+
+def data_title(args):
+    line = data_line(args)
+    return line if len(line) <= 80 else f"{line[:79]}…"
+
+
+def draw(stem, paint, width, height):
+    """paint(figure) as stem.png and stem.svg, inches wide and high; nothing without matplotlib (see main)."""
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    with matplotlib.rc_context({"svg.hashsalt": "darkgnn", "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure((width, height), layout="constrained")
+        paint(figure)
+        for ending, metadata in (("png", {}), ("svg", {"Date": None})):
+            with report.whole_file(f"{stem}.{ending}", "wb") as file:
+                figure.savefig(file, format=ending, dpi=150, metadata=metadata)
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+def figure4a(*given):
+    figure4("figure4a", "history", HISTORIES, PAPER_4A, *given)
+
+
+def figure4b(*given):
+    figure4("figure4b", "epochs", EPOCHS, PAPER_4B, *given)
+
+
+EXPERIMENTS = {"table2": table2, "table3": table3, "figure4a": figure4a, "figure4b": figure4b, "figures": figures}
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        prog="reproduce.py", usage="reproduce.py EXPERIMENT [darkgnn.py's flags]",
+        description=__doc__.split("Usage:")[0], formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False, epilog="All flags of darkgnn.py may follow; see darkgnn.py --help.")
+    parser.add_argument("experiment", choices=(*EXPERIMENTS, "all"), metavar="EXPERIMENT")
+    options, given = parser.parse_known_args(argv)
+    experiments = EXPERIMENTS if options.experiment == "all" else [options.experiment]
+    noted = set()
+
+    def say(line):
+        print(line, flush=True)
+
+    def warn(line):
+        if line not in noted:                               # every cell reads the same days
+            print(f"reproduce: note: {line}", file=sys.stderr, flush=True)
+        noted.add(line)
+
+    try:
+        args = parse(given)
+        check_flags(experiments, given)
+        planned = {experiment: [parse([*given, *flags]) for flags in flags_of(experiment)]
+                   for experiment in experiments}
+        if "figure4a" in experiments and args.train_days < HISTORIES[-1]:
+            raise ValueError(f"figure4a compares histories up to {HISTORIES[-1]} on the same test days: expected "
+                             f"--train-days {HISTORIES[-1]} or more, got {args.train_days}")
+        identity([*(args.input or []), *(args.labels or [])])
+        for experiment in experiments:
+            say(f"{experiment}: {data_line(args)}")
+            EXPERIMENTS[experiment](args, lambda name: run_cells(name, planned[name], say, warn), say, warn)
+        try:
+            import matplotlib  # noqa: F401
+        except ImportError:
+            if {"figure4a", "figure4b", "figures"} & set(experiments):
+                say("numbers only, no pictures: they need matplotlib (pip install matplotlib), then the same command")
+    except (ValueError, OSError) as error:
+        print(f"reproduce: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("reproduce: interrupted; finished cells are kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
