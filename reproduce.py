@@ -140,8 +140,7 @@ def cell_folder(args, name, settings):
 def run_cell(args, say, warn):
     """One run of darkgnn.py's days, kept or computed: the dict of cell.json, `folder` added.
 
-    Scores as in report.json; f1_by_day: {date: {class: F1, mean over the runs}}. Raises ValueError where nothing can
-    be scored although there are labels, and what darkgnn.py's days raise.
+    Scores as in report.json; f1_by_day: {date: {class: F1, mean over the runs}}. Raises what darkgnn.follow raises.
     """
     name = args.model + "-plain" * args.no_node_features + f"-H{args.history}" * args.model.endswith("gru")
     folder = cell_folder(args, f"{name}-{args.epochs}", vars(args))
@@ -223,11 +222,12 @@ def traffic(args, say, warn):
         with np.load(folder / "traffic.npz", allow_pickle=False) as saved:
             return Traffic(**saved)
     days, truth, _ = darkgnn.open_input(args)
-    plain = argparse.Namespace(**{**vars(args), "model": "features", "no_node_features": True, "top_ports": graphs.OTHER})
+    unfolded = argparse.Namespace(**{**vars(args), "model": "features", "no_node_features": True,
+                                     "top_ports": graphs.OTHER})
     dates, active, count = [], [], []
     ports = np.empty((2, 0), np.int64)                      # class * WIDTH + port, packets
     n_classes, width = len(truth.names), graphs.OTHER + 1
-    for day in darkgnn.prepare(days, truth, plain, warn):
+    for day in darkgnn.prepare(days, truth, unfolded, warn):
         g, code = day.graph, day.labels.numpy()
         contact = code[g.edge_host] * width + g.ports[g.edge_port]
         today = add_up(contact, g.weight)
@@ -439,7 +439,7 @@ def figure4(name, label, xs, paper, args, cells, say, warn):
         axes.fill_between(xs, mean - std, mean + std, color=PALETTE[0], alpha=0.2, linewidth=0,
                           label="± one standard deviation over the test days")
         axes.plot(xs, mean, "o-", color=PALETTE[0], label="this data")
-        axes.plot(xs, paper, "s--", color="0.4", markersize=4, linewidth=1, label="the paper's, on its own data")
+        axes.plot(xs, [p["paper_macro_f1"] for p in points], "s--", color="0.4", markersize=4, linewidth=1, label="the paper's, on its own data")
         axes.set(xticks=list(xs), ylabel="macro F1", xlabel={
             "history": "history H, days before today (0: i-gcn)", "epochs": "epochs a day"}[label])
         axes.grid(alpha=0.3)

@@ -39,7 +39,8 @@ def paper_day(rng, scale):
     addresses = np.sort(rng.choice(2 * hosts, hosts, replace=False)).astype(np.uint32)
     graph = graphs.BipartiteGraph(addresses, np.arange(PORTS, dtype=np.int32), pair // PORTS, pair % PORTS,
                                   rng.integers(1, 60, edges))
-    return training.make_snapshot(graph, rng.random((hosts + PORTS, features.N_FEATURES), dtype=np.float32), None, "cpu")
+    x = rng.random((hosts + PORTS, features.N_FEATURES), dtype=np.float32)
+    return training.make_snapshot(graph, x, None, "cpu")
 
 
 def dense_products(snapshots, backward, fused=True):
@@ -57,10 +58,7 @@ def dense_products(snapshots, backward, fused=True):
         W_in = W2 @ W
         for x, z, g, z2 in days:
             _ = x @ W1
-            if fused:
-                _ = z @ W_in
-            else:
-                _ = z @ W2, z2[:n_t] @ W
+            _ = z @ W_in if fused else (z @ W2, z2[:n_t] @ W)
             _ = out[1] @ U
             if backward:
                 _ = out[0] @ U.T, out[1].T @ out[0]
@@ -118,8 +116,8 @@ def main():
         rows[name] = compare(part, bound, args.repeats)
         rows[name]["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
         row = rows[name]
-        print(f"{name:36} {row['seconds']:8.3f} {row['bound']:8.3f} {row['ratio']:6.2f} {row['peak_gb']:7.2f}  {bound_name}",
-              flush=True)
+        print(f"{name:36} {row['seconds']:8.3f} {row['bound']:8.3f} {row['ratio']:6.2f} {row['peak_gb']:7.2f}  "
+              f"{bound_name}", flush=True)
 
     print(f"torch {torch.__version__}, {args.threads} threads, {torch.backends.cpu.get_cpu_capability()}")
     print(f"{'part':36} {'seconds':>8} {'bound':>8} {'ratio':>6} {'peak GB':>7}  bound: measured in turn with the part")
@@ -133,7 +131,7 @@ def main():
                 dense_products(snapshots, False, fused))
     measure("window from 6 snapshots", "one training step", lambda: training.make_window(snapshots, "cpu"),
             lambda: training.train_step(learner, window))
-    n = int(len(snapshots[-1].graph.hosts))
+    n = len(snapshots[-1].graph.hosts)
     z = torch.randn(n, 128)
     measure(f"3 nearest of {n:,} hosts", "the similarity product", lambda: knn.nearest(z, 3),
             lambda: [z[i : i + 1024] @ z.T for i in range(0, n, 1024)])

@@ -46,8 +46,8 @@ def firewall_lines(days=4, hosts=14, ports=(22, 23, 80, 443, 3389), first=dateti
                 kind = host % 2
                 port = ports[(second * (1 + kind) + host) % max(1, len(ports) - 2 * kind)]
                 yield (f"{date:%b} {date.day:2} 00:{second:02}:{host:02} gw kernel: [1.0] [UFW BLOCK] IN=eth0 OUT= "
-                       f"SRC=9.{kind}.0.{host} DST=8.8.8.{rng.integers(1, 9)} LEN={40 + 20 * kind} TOS=0x00 TTL={50 + host} "
-                       f"ID=1 PROTO=TCP SPT=1 DPT={port} WINDOW={1024 + kind} RES=0x00 SYN URGP=0")
+                       f"SRC=9.{kind}.0.{host} DST=8.8.8.{rng.integers(1, 9)} LEN={40 + 20 * kind} TOS=0x00 "
+                       f"TTL={50 + host} ID=1 PROTO=TCP SPT=1 DPT={port} WINDOW={1024 + kind} RES=0x00 SYN URGP=0")
         yield f"{date:%b} {date.day:2} 12:00:00 gw kernel: SRC=9.9.9.9 DST=8.8.8.8 LEN=30 PROTO=UDP SPT=1 DPT=53 LEN=10"
 
 
@@ -96,12 +96,12 @@ def test_firewall_log_end_to_end(capsys, tmp_path, firewall):
     assert {name: row["support"] for name, row in result["classes"].items()} == {"even, quoted": 28, "odd": 26}
     assert set(result["classes"]["odd"]["f1"]) == {"mean", "std"}
     rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
-    assert list(rows[0]) == "date,host,label,predicted,vote_share,similarity".split(",")
+    assert list(rows[0]) == ["date", "host", "label", "predicted", "vote_share", "similarity"]
     assert len(rows) == 2 * 28
     unknown = [row for row in rows if row["host"] == "9.1.0.1"]
     assert [row["label"] for row in unknown] == ["Unknown"] * 2
     assert {row["predicted"] for row in rows} <= {"even, quoted", "odd", "Unknown"}
-    assert all(1 / 3 - 0.01 <= float(row["vote_share"]) <= 1 and -1 <= float(row["similarity"]) <= 1.0001 for row in rows)
+    assert all(0.32 <= float(row["vote_share"]) <= 1 and -1 <= float(row["similarity"]) <= 1.0001 for row in rows)
 
 
 def test_same_seed_same_bytes(capsys, tmp_path, firewall):
@@ -163,7 +163,7 @@ def test_quiet_prints_the_report_only(capsys, firewall):
 
 
 def error_of(capsys, *arguments):
-    code, printed, complaint = run(capsys, *arguments)
+    code, _, complaint = run(capsys, *arguments)
     lines = [line for line in complaint.splitlines() if not line.startswith("darkgnn: note:")]
     assert code == 2 and len(lines) == 1 and lines[0].startswith("darkgnn: error: "), complaint
     assert "Traceback" not in complaint
@@ -241,7 +241,8 @@ def test_mirai_labels_hosts_that_no_list_names(capsys, tmp_path):
         for host in range(24):
             for i in range(6):
                 sequence = 0x08080800 + i if host < 13 and i < 2 else 12345
-                rows.append(f"{1638316800 + 86400 * day + i},7.0.0.{host},8.8.8.{i},{[23, 2323, 80][(i + host) % 3]},{sequence}")
+                port = [23, 2323, 80][(i + host) % 3]
+                rows.append(f"{1638316800 + 86400 * day + i},7.0.0.{host},8.8.8.{i},{port},{sequence}")
     (tmp_path / "t.csv").write_text("\n".join(rows))
     (tmp_path / "listed.txt").write_text("7.0.0.0\n")
     arguments = ["--input", tmp_path / "t.csv", "--labels", tmp_path / "listed.txt", "--train-days", 1, "--model",

@@ -29,7 +29,7 @@ def dense_A(graph):
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("top_ports", [1, 3, 100])
 def test_graph_is_that_of_a_plain_count(seed, top_ports):
-    """Hosts, ports, edges and weights equal a count by dictionaries: host filter first, then ports, ties lower first."""
+    """Hosts, ports, edges, weights equal a count by dictionaries: host filter first, then ports, ties lower first."""
     src, port = random_packets(seed)
     per_host = Counter(src.tolist())
     kept = [(s, p) for s, p in zip(src.tolist(), port.tolist()) if per_host[s] >= 20]
@@ -41,7 +41,7 @@ def test_graph_is_that_of_a_plain_count(seed, top_ports):
     assert graph.hosts.tolist() == sorted(h for h, n in per_host.items() if n >= 20)
     assert graph.ports.tolist() == sorted(top) + [graphs.OTHER] * (len(per_port) > top_ports)
     found = zip(graph.hosts[graph.edge_host].tolist(), graph.ports[graph.edge_port].tolist(), graph.weight.tolist())
-    assert [(h, p, w) for h, p, w in found] == [(*pair, n) for pair, n in sorted(edges.items())]
+    assert list(found) == [(*pair, n) for pair, n in sorted(edges.items())]
 
     assert len(order) == len(kept) == graph.weight.sum()
     edge = np.repeat(np.arange(len(graph.weight)), graph.weight)
@@ -105,7 +105,7 @@ def test_A_hat_is_the_dense_form(seed):
     assert np.allclose(A_hat.sum(1), 1, atol=1e-6)
     A, A_T = graphs.as_torch(A_hat)
     assert A.layout == torch.sparse_csr and A.crow_indices().dtype == torch.int32
-    assert (A.to_dense().T == A_T.to_dense()).all()
+    assert (A_T.to_dense() == A.to_dense().T).all()
 
 
 def test_rows_for_select_and_fill():

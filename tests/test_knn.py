@@ -87,7 +87,7 @@ def test_euclidean_of_near_duplicates_survives_large_coordinates():
 def test_bad_arguments_are_refused():
     """Another metric, k = 0 or rows of another width are ValueErrors."""
     for arguments in ({"k": 1, "metric": "l1"}, {"k": 0}, {"k": 1, "queries": torch.ones(2, 3)}):
-        with pytest.raises(ValueError, match="metric must be|expected k >= 1"):
+        with pytest.raises(ValueError, match=r"metric must be|expected k >= 1"):
             knn.nearest(torch.ones(4, 2), **arguments)
 
 

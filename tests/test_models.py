@@ -1,11 +1,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from test_graph import random_packets
 
 import graph as graphs
 import models
 import training
-from test_graph import random_packets
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
 
@@ -43,8 +43,9 @@ def everywhere(table, days, xs):
     A, X = [], []
     for day, x in zip(days, xs):
         full, features = torch.eye(total), torch.zeros(total, x.shape[1])
-        full[torch.from_numpy(day.row)[:, None], torch.from_numpy(day.row)[None]] = torch.from_numpy(day.A_hat.toarray())
-        features[torch.from_numpy(day.row)] = x
+        row = torch.from_numpy(day.row)
+        full[row[:, None], row[None]] = torch.from_numpy(day.A_hat.toarray())
+        features[row] = x
         A.append(full)
         X.append(features)
     return A, X

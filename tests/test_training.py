@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from test_graph import random_packets
 
 import graph as graphs
 import training
-from test_graph import random_packets
 
 WIDTHS = {"n_features": 37, "hidden": 16, "gcn_out": 8, "n_out": 6, "head": 4}
 

@@ -43,7 +43,11 @@ def test_no_block_slips_by():
     assert page.count("```") == sum(2 if block[2] is None else 4 for block in blocks)
 
 
-@pytest.mark.parametrize("tamper", [("     1.5", "     1.6"), ("D = np.asarray", "D = np.array"), ("[2, 5, 6", "[2, 5, 7")])
+@pytest.mark.parametrize("tamper", [
+    ("      h1      1.5", "      h1      1.6"),             # a number of a matrix
+    ("D = np.asarray", "D = np.array"),                     # a line of our code
+    ("as by hand: True", "as by hand: False"),
+])
 def test_a_wrong_number_or_line_is_found(tamper):
     """A number or a line of code changed in an output block makes that block differ from what is printed."""
     page = TUTORIAL.read_text(encoding="utf-8")
