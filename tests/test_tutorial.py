@@ -30,9 +30,9 @@ def run(page):
 
 
 def test_every_block_prints_what_is_shown():
-    """Run from top to bottom, every block's output equals the block under it, line by line."""
+    """Run from top to bottom, every block's output equals the block under it, character by character."""
     for line, printed, shown in run(TUTORIAL.read_text(encoding="utf-8")):
-        assert printed.splitlines() == shown.splitlines(), f"TUTORIAL.md, block at line {line}"
+        assert printed == shown, f"TUTORIAL.md, block at line {line}"
 
 
 def test_no_block_slips_by():
