@@ -233,9 +233,10 @@ def _split(block, line, layout, reject):
     if b'"' in block:
         block = _unquote(block, delimiter)
     text, cuts = _cut(block, delimiter)
-    if _is_padded(text, cuts, delimiter):
-        text, cuts = _cut(_squeeze(block, delimiter), delimiter)
     breaks = np.flatnonzero(text.buf[cuts] == NEWLINE)
+    if _is_padded(text, np.diff(breaks), layout):
+        text, cuts = _cut(_squeeze(block, delimiter), delimiter)
+        breaks = np.flatnonzero(text.buf[cuts] == NEWLINE)
     starts, stops = cuts[breaks[:-1]] + 1, cuts[breaks[1:]]
     passed = (starts == stops) | (text.buf[starts] == COMMENT) | _repeats(text.buf, starts, stops, layout.header)
     fields, lines = np.diff(breaks), line + np.arange(len(starts))
@@ -247,13 +248,13 @@ def _split(block, line, layout, reject):
     return text, np.vstack([starts - 1, ends.reshape(-1, len(layout.names)).T]), lines
 
 
-def _is_padded(text, cuts, delimiter):
-    """Do blanks stand beside separators?"""
-    if delimiter == " ":
-        return (np.diff(cuts) == 1).any()
+def _is_padded(text, fields, layout):
+    """May blanks stand beside separators? Where these are blanks, that gives lines another number of fields."""
+    if layout.delimiter == " ":
+        return (fields != len(layout.names)).any()
     blanks = np.flatnonzero(text.buf == SPACE)
     beside = np.append(text.buf[blanks - 1], text.buf[blanks + 1])
-    return ((beside == NEWLINE) | (beside == ord(delimiter))).any()
+    return ((beside == NEWLINE) | (beside == ord(layout.delimiter))).any()
 
 
 def _unquote(block, delimiter):
@@ -385,9 +386,11 @@ def _find(words, ends, stops, *keys):
     """
     line = np.repeat(np.arange(len(stops)), np.diff(np.searchsorted(ends, stops), prepend=0))
     word = words[np.maximum(ends - 7, 0)]  # the 8 bytes up to each
+    tail = (word >> np.uint64(32)).astype(np.uint32)  # the last 4 of these
     found = np.zeros((len(keys), len(stops)), np.int64)
     for row, key in zip(found, keys):
-        hits = np.flatnonzero(word >> np.uint64(64 - 8 * len(key)) == int.from_bytes(key, "little"))[::-1]
+        hits = np.flatnonzero(tail == int.from_bytes(key[-4:], "little"))[::-1]
+        hits = hits[word[hits] >> np.uint64(64 - 8 * len(key)) == int.from_bytes(key, "little")]
         row[line[hits]] = hits  # of repeated indices the last is assigned: the line's first hit
     return found
 
@@ -582,15 +585,17 @@ def _numbers(text, start, end):
 
 def _integers(text, start, end):
     """Fields that hold an integer: the value (0 where absent), which are good, and which of these are absent."""
+    missing = (text.buf[start] == DASH) & (end == start + 1)
+    if missing.any():
+        value, good, given = np.zeros(len(start), np.int64), missing.copy(), np.flatnonzero(~missing)
+        value[given], good[given], missing[given] = _integers(text, start[given], end[given])
+        return value, good, missing
     value, good = _wholes(text.words, start, end)
-    missing = np.zeros(len(value), bool)
-    if not good.all():
-        missing = (text.buf[start] == DASH) & (end == start + 1)
-        rest = np.flatnonzero(~good & ~missing)
-        if rest.size:
-            missing[rest] = np.isin(_words(text, start[rest], end[rest]), MISSING)
-            value[rest], fraction, fine = _numbers(text, start[rest], end[rest])
-            good[rest] = fine & (fraction == 0)
+    rest = np.flatnonzero(~good)
+    if rest.size:
+        missing[rest] = np.isin(_words(text, start[rest], end[rest]), MISSING)
+        value[rest], fraction, fine = _numbers(text, start[rest], end[rest])
+        good[rest] = fine & (fraction == 0)
         value[missing] = 0
         good |= missing
     return value, good, missing
