@@ -14,6 +14,7 @@ import functools
 import itertools
 import os
 import platform
+import signal
 import sys
 import time
 from pathlib import Path
@@ -67,18 +68,19 @@ def parse_arguments(argv):
     add("--model", choices=MODELS, default="i-gcn-gru", help="what embeds the hosts; i-darkvec: the paper's "
         "baseline; features: no model, the 37 features themselves")
     add("--no-node-features", action="store_true", help="graph only: identity instead of the 37 features")
-    add("--history", type=natural, default=5, metavar="H", help="days before today that the GRU sees")
-    add("--hidden-width", type=positive, default=1024, metavar="N", help="first graph convolution")
-    add("--gcn-width", type=positive, default=512, metavar="N", help="second graph convolution")
-    add("--embedding-width", type=positive, default=128, metavar="N", help="embeddings")
-    add("--head-width", type=positive, default=64, metavar="N", help="hidden layer of the link predictor")
+    add("--history", type=natural, default=5, metavar="H", help="days before today that the GRU sees; 0 where the "
+        "model has none")
+    add("--hidden-width", type=width, default=1024, metavar="N", help="first graph convolution")
+    add("--gcn-width", type=width, default=512, metavar="N", help="second graph convolution")
+    add("--embedding-width", type=width, default=128, metavar="N", help="embeddings")
+    add("--head-width", type=width, default=64, metavar="N", help="hidden layer of the link predictor")
 
     add = parser.add_argument_group("training").add_argument
     add("--train-days", type=natural, default=20, metavar="M", help="days before the first test day")
     add("--epochs", type=positive, metavar="N", default=argparse.SUPPRESS,
         help="epochs a day (i-*: default 1, without node features 5) or at most (others: default 50, patience 3)")
-    add("--negatives", type=positive, default=1, metavar="N", help="negative edges per edge")
-    add("--learning-rate", type=positive_float, default=1e-3, metavar="X", help="of Adam")
+    add("--negatives", type=positive, default=1, metavar="N", help="negative edges per edge; i-darkvec has 5")
+    add("--learning-rate", type=positive_float, default=1e-3, metavar="X", help="of Adam; i-darkvec has its own")
     add("--weight-decay", type=non_negative_float, default=5e-3, metavar="X", help="of Adam")
     add("--neighbors", type=positive, default=3, metavar="K", help="nearest neighbours that vote")
 
@@ -90,8 +92,15 @@ def parse_arguments(argv):
     add("--quiet", action="store_true", help="print the report only")
 
     args = parser.parse_args(argv, argparse.Namespace(input=None, labels=None, year=None, epochs=None))
-    if args.input is None and (args.labels or args.year or args.mirai):
-        parser.error("--labels, --mirai and --year go with --input: the synthetic month has its own ground truth")
+    if args.input is None and (args.labels or args.year is not None or args.mirai or args.strict):
+        parser.error("--labels, --mirai, --year and --strict go with --input: the synthetic month has its own labels")
+    if args.mirai_packets > 1 and not args.mirai:
+        parser.error("--mirai-packets goes with --mirai")
+    for folder in args.input or ():
+        if folder != "-" and args.out.resolve().is_relative_to(Path(folder).resolve()):
+            parser.error(f"--out {args.out} lies inside --input {folder}: expected a folder elsewhere")
+    if args.seed + args.runs > 1 << 62:
+        parser.error(f"--seed: expected a whole number below 2^62, got {args.seed}")
     if args.model == "gcn-gru" and args.train_days <= args.history:
         parser.error(f"gcn-gru trains on windows of --history + 1 days within --train-days: expected --train-days > "
                      f"{args.history}, got {args.train_days}")
@@ -125,6 +134,7 @@ def number(convert, check, expected):
 
 
 positive = number(int, lambda n: n > 0, "a positive whole number")
+width = number(int, lambda n: 0 < n <= 65536, "a whole number in 1..65536")
 natural = number(int, lambda n: n >= 0, "a whole number, 0 or more")
 positive_float = number(float, lambda x: x > 0, "a positive number")
 non_negative_float = number(float, lambda x: x >= 0, "a number, 0 or more")
@@ -159,7 +169,7 @@ def open_input(args):
 
 def prepare(days, truth, args, warn):
     """Each day's graph, features and labels, one after the other; a day without any host is left out."""
-    table, lacking = training.empty_table(), set()
+    table, lacking, date = training.empty_table(), set(), None
     for date, day in days:
         graph, order = graphs.build_graph(day.src, day.port, args.min_packets, args.top_ports)
         n_hosts, n_ports = len(graph.hosts), len(graph.ports)
@@ -185,10 +195,16 @@ def prepare(days, truth, args, warn):
                 table, row = training.add_nodes(table, training.node_keys(graph))
             snapshot = training.make_snapshot(graph, x, row, args.device)
         codes = ground_truth.lookup(truth, graph.hosts)
-        if args.mirai and day.seq is not None:
+        if args.mirai and day.seq is None and "seq" not in lacking:
+            warn(f"{date}: the trace has no TCP sequence numbers: --mirai labels nothing")
+            lacking.add("seq")
+        elif args.mirai and day.seq is not None:
             mirai = ground_truth.mirai_hosts(day.src, day.dst, day.seq, args.mirai_packets)
-            codes[(codes == 0) & np.isin(graph.hosts, mirai)] = truth.names.index(MIRAI)
+            unlisted = ~ground_truth.listed(truth, graph.hosts)
+            codes[unlisted & np.isin(graph.hosts, mirai)] = truth.names.index(MIRAI)
         yield Day(date, graph, x, snapshot, row, corpus, torch.from_numpy(codes), len(day.src))
+    if date is None:
+        raise ValueError("no TCP packets over IPv4 in the input: nothing to embed")
 
 
 def day_corpus(time, graph, order, row):
@@ -238,9 +254,6 @@ def darkvec_strategy(args, seed, days):
 
 # -- the days, one after the other ------------------------------------------------------------------------------------
 
-HEADER = f"{'day':10} {'hosts':>8} {'new':>7} {'ports':>5} {'edges':>9}   loss   acc    F1   sec    left"
-
-
 def follow(days, truth, args, say, days_expected):
     """Train, embed and score day by day; embeddings and predictions are written under args.out as they come.
 
@@ -250,7 +263,8 @@ def follow(days, truth, args, say, days_expected):
     days, *streams = itertools.tee(days, 1 + args.runs)
     learners = [strategy(args, args.seed + i, stream, say) for i, stream in enumerate(streams)]
     rows, runs, seen = [], [[] for _ in learners], np.empty(0, np.uint32)
-    say(HEADER)
+    first_test = max(args.train_days, args.history) + 1
+    say(report.HEADER)
     with contextlib.ExitStack() as files:
         predictions = None
         start = time.perf_counter()
@@ -265,13 +279,22 @@ def follow(days, truth, args, say, days_expected):
                    "edges": len(day.graph.weight), "packets": day.packets, "loss": loss, "accuracy": accuracy,
                    "macro_f1": None, "embedded": learned[0][1] is not None}
 
-            z = learned[0][1]
-            if z is not None:
+            embeddings = [z for _, z in learned]
+            if not row["embedded"]:
+                if len(rows) + 1 >= first_test:
+                    warn(f"{day.date}: every host contacts every port, nothing to learn from: not embedded")
+            else:
+                if not all(torch.isfinite(z).all() for z in embeddings):
+                    raise ValueError(f"{day.date}: training diverged, the embeddings are not finite (loss {loss}): "
+                                     f"expected a --learning-rate below {args.learning_rate:g}")
+                if not any(earlier["embedded"] for earlier in rows):
+                    report.remove_earlier(args.out)
                 names = report.dotted(hosts)
-                report.save_embeddings(args.out / "embeddings" / f"{day.date}.npz", names, z)
-            if z is not None and len(truth.names) > 1:
-                codes = day.labels.to(z.device)
-                scored = [report.score_day(z, codes, len(truth.names), args.neighbors) for _, z in learned]
+                report.save_embeddings(args.out / "embeddings" / f"{day.date}.npz", names, embeddings[0])
+            if row["embedded"] and len(truth.names) > 1:
+                codes = day.labels.to(args.device)
+                scored = [report.score_day(z.to(args.device), codes, len(truth.names), args.neighbors)
+                          for z in embeddings]
                 for reports, score in zip(runs, scored):
                     reports.append(score.report)
                 row["macro_f1"] = report.mean_std([score.report.macro_f1 for score in scored])["mean"]
@@ -283,26 +306,9 @@ def follow(days, truth, args, say, days_expected):
             now = time.perf_counter()
             row["seconds"], start = round(now - start, 3), now
             rows.append(row)
-            say(day_line(row, time_left(rows, days_expected())))
+            say(report.day_line(row, report.time_left(rows, days_expected())))
         check_days(rows, args)
     return rows, runs, len(seen)
-
-
-def day_line(row, left):
-    def text(value, form):
-        return "-" if value is None else format(value, form)
-    return (f"{row['date']} {row['hosts']:8,} {row['new_hosts']:7,} {row['ports']:5,} {row['edges']:9,} "
-            f"{text(row['loss'], '.4f'):>6} {text(row['accuracy'], '.3f'):>5} {text(row['macro_f1'], '.3f'):>5} "
-            f"{row['seconds']:5.1f} {left:>7}")
-
-
-def time_left(rows, days_expected):
-    """h:mm:ss for the days still to come at the pace of the last five."""
-    if days_expected is None:
-        return "-"
-    pace = np.mean([row["seconds"] for row in rows[-5:]])
-    left = round(max(0, days_expected - len(rows)) * pace)
-    return f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
 
 
 def check_days(rows, args):
@@ -317,8 +323,8 @@ def check_days(rows, args):
     if not any(row["embedded"] for row in rows):
         few = [name for name, n in (("one host", max(row["hosts"] for row in rows)),
                                     ("one port", max(row["ports"] for row in rows))) if n == 1]
-        raise ValueError(f"no negative edges can be drawn on any day: {' and '.join(few) or 'every host'} only, "
-                         f"every host contacts every port")
+        few = f"{' and '.join(few)} only, " if few else ""
+        raise ValueError(f"no negative edges can be drawn on any day: {few}every host contacts every port")
 
 
 # -- output -----------------------------------------------------------------------------------------------------------
@@ -337,28 +343,10 @@ def days_expected(summary):
     return round(summary.days_seen / summary.fraction) if summary.fraction else None
 
 
-def read_line(summary, n_hosts):
-    """What was read, and what was left out and why."""
-    line = (f"read {summary.files:,} files, {summary.packets:,} packets, {summary.tcp:,} TCP, {summary.days:,} days, "
-            f"{n_hosts:,} hosts")
-    for verb, counts in (("skipped", summary.skipped), ("rejected as broken", summary.rejected)):
-        if counts:
-            line += f"; {verb} " + ", ".join(f"{n:,} {reason}" for reason, n in counts.most_common())
-    return line
-
-
 def finish(args, truth, rows, runs, summary, seconds):
     """The report in words and, with everything that made it, in report.json."""
     scores = report.summarize(runs, truth.names)
     tested = [row["date"] for row in rows if row["embedded"]]
-    if len(truth.names) == 1:
-        print("no labels were given: embeddings only, nothing to score")
-    elif not scores["classes"]:
-        print("no class has more than 10 active hosts on a test day: nothing to score")
-    else:
-        print(f"{args.neighbors} nearest neighbours (leave one out) on {len(tested)} test days, "
-              f"{tested[0]} to {tested[-1]}")
-        print("\n".join(report.table(scores)))
     settings = {name: [str(path) for path in value] if name in ("input", "labels") and value else
                 str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
     report.save_json(args.out / "report.json", {
@@ -369,8 +357,18 @@ def finish(args, truth, rows, runs, summary, seconds):
         "input": summary and {name: getattr(summary, name) for name in
                               ("files", "formats", "packets", "tcp", "days", "skipped", "rejected", "rejected_first",
                                "warnings")},
+        "labels": {"blocks": len(truth.code), "classes": len(truth.names) - 1, **truth.counts},
         "timings": {"total_seconds": round(seconds, 3), "threads": torch.get_num_threads()},
         **scores, "days": rows})
+    if len(truth.names) == 1:
+        print("the labels name no class but Unknown: embeddings only, nothing to score" if args.labels else
+              "no labels were given: embeddings only, nothing to score")
+    elif not scores["classes"]:
+        print("no class has more than 10 active hosts on a test day: nothing to score")
+    else:
+        print(f"{args.neighbors} nearest neighbours (leave one out) on {len(tested)} test days, "
+              f"{tested[0]} to {tested[-1]}")
+        print("\n".join(report.table(scores)))
     written = ["report.json", f"{len(tested)} days of embeddings", *["predictions.csv"] * (len(truth.names) > 1)]
     print(f"wrote {', '.join(written)} to {args.out}/ in {seconds:.1f} s")
 
@@ -378,30 +376,38 @@ def finish(args, truth, rows, runs, summary, seconds):
 def main(argv=None):
     args = parse_arguments(argv)
     began = time.perf_counter()
+    summary = None
 
     def say(line):
         if not args.quiet:
             print(line, flush=True)
 
-    def warn(line):
-        print(f"darkgnn: note: {line}", file=sys.stderr, flush=True)
-
     try:
+        report.check_folder(args.out)
         days, truth, summary = open_input(args)
         say(f"input {', '.join(args.input)}" if args.input else
             f"input: the synthetic month, scale {args.synthetic_scale:g}, seed {args.seed} (no --input given)")
-        if truth.counts:
-            say("labels: " + ", ".join(f"{n:,} {what}" for what, n in truth.counts.most_common()))
+        if args.labels:
+            say(f"labels: {len(truth.code):,} blocks, {len(truth.names) - 1} classes"
+                + "".join(f", {n:,} {what}" for what, n in truth.counts.most_common()))
         say(settings_line(args))
         rows, runs, n_hosts = follow(prepare(days, truth, args, warn), truth, args, say,
                                      functools.partial(days_expected, summary))
-        if summary:
-            say(read_line(summary, n_hosts))
-            for line in summary.warnings:
-                warn(line)
+        say(report.read_line(summary, n_hosts) if summary else
+            f"made {sum(row['packets'] for row in rows):,} packets, {len(rows)} days, {n_hosts:,} hosts")
+        for line in summary.warnings if summary else ():
+            warn(line)
         finish(args, truth, rows, runs, summary, time.perf_counter() - began)
     except (ValueError, OSError) as error:
+        if summary and summary.files:
+            say(report.read_line(summary))
         print(f"darkgnn: error: {error}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:            # PyTorch's lack of memory is a RuntimeError
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        print("darkgnn: error: not enough memory: expected smaller widths, fewer --runs or less traffic a day",
+              file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("darkgnn: interrupted", file=sys.stderr)
@@ -409,5 +415,11 @@ def main(argv=None):
     return 0
 
 
+def warn(line):
+    print(f"darkgnn: note: {line}", file=sys.stderr, flush=True)
+
+
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="replace")                # class names come from files, the terminal may be ASCII
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files are removed
     sys.exit(main())

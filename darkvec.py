@@ -15,8 +15,9 @@ Differs from word2vec and gensim, which take one pair after the other, because a
 - T neighbouring words share K negatives, each of weight 5/K, instead of 5 for each pair: the same expectation from
   more of them per pair. (word2vec: the negatives that are the pair's own o are passed over.)
 - Minibatches: all pairs of `minibatch_words` words see the same V and U, and the gradients of a repeated host are
-  summed. Where two hosts alternate for long such sums overshoot and the norms grow without limit; a row therefore
-  moves by at most twice the mean gradient of its pairs (`_rates`), which keeps the norms at gensim's.
+  summed. Where two hosts alternate for long such sums overshoot and the norms grow without limit. Therefore the
+  blocks of a minibatch are taken far apart from the 10,000 words of a job (gensim's unit of work), and a row moves
+  by at most twice the mean gradient of its pairs (`_rates`). Jobs follow the order of the corpus.
 As in gensim: V starts uniform in (-1, 1)/E (twice word2vec's; on short days the scores need it) and U at 0; the
 learning rate falls linearly within every day, anew each day, in steps of 10,000 words; counts add up over the days
 and P_n covers every host ever seen, so that today's step may also move U, never V, of a host absent today.
@@ -33,8 +34,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-BLOCK = 10             # T: a word is multiplied with the T + 2 window + K columns of its block
-MINIBATCH = 10, 100    # fewest and most words of a minibatch; more are hardly faster on a CPU, and learn less
+BLOCK = 20             # T: a word is multiplied with the T + 2 window + K columns of its block
+MINIBATCH = 20, 100    # fewest and most words of a minibatch; more are hardly faster on a CPU, and learn less
 BOUND = 2              # a row moves by at most this times the mean gradient of its pairs in a minibatch
 RATE_STEP = 10_000     # words between changes of the learning rate
 
@@ -125,7 +126,7 @@ def train_day(model, words, offsets, generator, epochs=1, window=5, negatives=5,
     words, length = words.to(device), length.to(device)
     today = torch.bincount(words, minlength=n)
     model.count += today
-    cumulative = model.count.double().pow(0.75).cumsum(0)
+    cumulative = noise_distribution(model.count)
     center, context, sentence, around = blocks(words, length, window)
     label = (torch.arange(context.shape[1] + negatives * BLOCK, device=device) < context.shape[1]).to(model.V.dtype)
     step, job = minibatch_words(today) // BLOCK, RATE_STEP // BLOCK                      # in blocks
@@ -139,8 +140,9 @@ def train_day(model, words, offsets, generator, epochs=1, window=5, negatives=5,
         weight = torch.cat([near, noise_weight(near, context[now], noise, negatives)], 2)
         column = torch.cat([context[now], noise], 1)
         pairs += near.sum()
-        for batch in zip(center[now].split(step), column.split(step), weight.split(step)):
-            loss += update(model, *batch, label, rate)
+        steps = -(-len(column) // step)
+        for i in range(steps):  # interleaved: a minibatch's blocks lie far apart
+            loss += update(model, center[now][i::steps], column[i::steps], weight[i::steps], label, rate)
     return loss / pairs.clamp(min=1)
 
 
@@ -173,8 +175,13 @@ def in_window(sentence, around, reach):
     return near & (sentence[..., None] == around[:, None]) & (sentence[..., None] >= 0)
 
 
+def noise_distribution(count):
+    """P_n as running sums of count^0.75, (n,) float64: not normalized."""
+    return count.double().pow(0.75).cumsum(0)
+
+
 def draw(cumulative, shape, generator):
-    """Hosts drawn from P_n with replacement, int64 of `shape`; cumulative (n,) float64 sums of count^0.75."""
+    """Hosts drawn with replacement from P_n as `noise_distribution` gives it: int64 of `shape`."""
     x = torch.rand(shape, dtype=torch.float64, generator=generator, device=generator.device)
     x = x.to(cumulative.device) * cumulative[-1]
     return torch.searchsorted(cumulative, x, right=True).clamp_(max=len(cumulative) - 1)

@@ -34,14 +34,17 @@ def node_features(edge_host, edge_port, weight, n_hosts, n_ports, address, field
     """The day's raw features x (N, 37) float64, hosts first, then ports (paper Table 1).
 
     edge_host, edge_port, weight (E,): the day's edges, sorted by (host, port). address (n,): the darknet address of
-    each packet, any integers; fields: {name in FIELDS: (n,) values per packet, 0 = option absent}; both in the order
+    each packet, unsigned 32-bit; fields: {name in FIELDS: (n,) values per packet, 0 = option absent}; both in the order
     of the edges, `weight` packets each. A field that is not in `fields` gives zeros in its five columns.
-    Raises ValueError if a column's length is not the number of packets, or a field's name is unknown.
+    Raises ValueError if a column's length is not the number of packets, a field's name is unknown, or an address
+    lies outside [0, 2^32).
     """
     n = int(weight.sum())
     for name, column in {"address": address, **fields}.items():
         if len(column) != n:
             raise ValueError(f"{name} must hold one value per packet of the edges, {n}, got {len(column)}")
+    if n and not (address.min() >= 0 and address.max() < 1 << 32):
+        raise ValueError(f"addresses must lie in [0, 2^32), got {address.min()}..{address.max()}")
     if unknown := set(fields) - set(FIELDS):
         raise ValueError(f"fields must be among {', '.join(FIELDS)}, got {', '.join(sorted(unknown))}")
 

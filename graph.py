@@ -37,13 +37,18 @@ def build_graph(src, port, min_packets=5, top_ports=2500):
     src (n,) unsigned addresses and port (n,) integers in [0, OTHER], one entry per packet, any order.
     Returns (BipartiteGraph, order): order (n_kept,) int64 lists the kept packets edge by edge, in their given
     order within an edge, so `column[order]` splits into runs of length `weight`.
-    Raises ValueError for unequal lengths or ports out of range.
+    Raises ValueError for unequal lengths, sources or ports that are no integers or out of range, top_ports < 1.
     """
     src, port = np.asarray(src), np.asarray(port)
     if src.shape != port.shape or src.ndim != 1:
         raise ValueError(f"expected one source and one port per packet, got shapes {src.shape} and {port.shape}")
-    if len(port) and not (port.min() >= 0 and port.max() <= OTHER):
-        raise ValueError(f"ports must lie in [0, {OTHER}], got {port.min()}..{port.max()}")
+    for name, column, most in (("sources", src, (1 << 32) - 1), ("ports", port, OTHER)):
+        if column.dtype.kind not in "iu":
+            raise ValueError(f"{name} must be integers, got {column.dtype}")
+        if len(column) and not (column.min() >= 0 and column.max() <= most):
+            raise ValueError(f"{name} must lie in [0, {most}], got {column.min()}..{column.max()}")
+    if top_ports < 1:
+        raise ValueError(f"expected top_ports of 1 or more, got {top_ports}")
 
     order = stable_order(src, 1 << 32)                      # packets by host
     by_host = src[order]

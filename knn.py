@@ -18,7 +18,8 @@ UNKNOWN = 0
 
 def standardize(x):
     """Every dimension to mean 0 and standard deviation 1 over the rows (method, section 5); a constant one to 0."""
-    x = x - x.mean(0)
+    constant = (x == x[:1]).all(0)                          # exactly: its float mean may be off by a rounding
+    x = (x - x.mean(0)).masked_fill(constant, 0)
     deviation = x.square().mean(0).sqrt()
     return x / torch.where(deviation > 0, deviation, 1)
 
@@ -47,7 +48,7 @@ def nearest(x, k, metric="cosine", exclude_self=True, queries=None, query_block=
         queries = x if queries is None else queries.double()
         offset = x.square().sum(1) / 2
 
-    k = min(k, len(x) - exclude_self)
+    k = max(0, min(k, len(x) - exclude_self))
     similarity = x.new_empty(len(queries), k)
     neighbours = torch.empty(len(queries), k, dtype=torch.int64, device=x.device)
     for q in range(0, len(queries) if k else 0, query_block):
@@ -102,7 +103,9 @@ def vote(labels, neighbours):
         return torch.full((len(neighbours),), UNKNOWN, device=labels.device), \
             torch.zeros(len(neighbours), device=labels.device)
     votes = labels[neighbours]                              # (q, k)
-    count = (votes[:, :, None] == votes[:, None, :]).sum(2)  # (q, k) votes for the label of each neighbour
+    per_class = torch.zeros(len(votes), int(labels.max()) + 1, dtype=torch.int64, device=labels.device)
+    per_class.scatter_add_(1, votes, torch.ones_like(votes))
+    count = per_class.gather(1, votes)                      # (q, k) votes for the label of each neighbour
     most, at = count.max(dim=1)[0], count.argmax(dim=1)     # argmax: the first, thus the nearest
     return votes.gather(1, at[:, None])[:, 0], most / neighbours.shape[1]
 

@@ -106,6 +106,11 @@ def lookup(labels, addresses):
     return np.maximum(_longest(labels, addresses, 33), 0)
 
 
+def listed(labels, addresses):
+    """Which of ``addresses`` (n,) uint32 some list names, also those it names Unknown: (n,) bool."""
+    return _longest(labels, _addresses(addresses), 33) >= 0
+
+
 def mirai_hosts(src, dst, seq, min_packets=1):
     """Sources with Mirai's fingerprint (paper 3.2): TCP sequence number = destination address; sorted uint32.
 

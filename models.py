@@ -44,7 +44,8 @@ class HiddenProduct(torch.autograd.Function):
     """ReLU(x W1 + b1) W, a block of rows at a time.
 
     The hidden layer (N, 1024) is the largest thing in the model. By blocks it never leaves the cache, and the
-    backward pass computes it again from x (37 wide: a few percent of the work) instead of keeping it.
+    backward pass computes it again from x (37 wide: a few percent of the work) instead of keeping it. x is data: it
+    gets no gradient.
     """
 
     @staticmethod
@@ -93,11 +94,11 @@ class GCN(nn.Module):
 
     def __init__(self, n_features=37, hidden=1024, out=512):
         super().__init__()
-        self.first = GraphConvolution(n_features or 0, hidden) if n_features else NodeRows(hidden)
+        self.first = NodeRows(hidden) if n_features is None else GraphConvolution(n_features, hidden)
         self.second = GraphConvolution(hidden, out)
 
     def forward(self, operator, x):
-        """The plain form. x (N, n_features) -> z (N, out)."""
+        """The plain form. x (N, n_features), or without features the nodes' rows (N,) int64 -> z (N, out)."""
         z = torch.relu(self.first(operator, x))             # (N, hidden)
         return self.second(operator, z)                     # (N, out)
 

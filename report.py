@@ -67,7 +67,7 @@ def summarize(runs, names):
 
 def mean_std(values):
     """{mean, std} (population) of the numbers among `values`; None for both if there are none."""
-    values = [value for value in values if not math.isnan(value)]
+    values = [value for value in values if value is not None and not math.isnan(value)]
     return {"mean": float(np.mean(values)), "std": float(np.std(values))} if values else {"mean": None, "std": None}
 
 
@@ -80,7 +80,7 @@ def table(summary):
         lines.append(f"{name[:width]:{width}}  {row['support']:8,}  {row['days']:4}  {plus_minus(row['f1'])}")
     total = sum(row["support"] for row in summary["classes"].values())
     lines.append(f"{'macro average':{width}}  {total:8,}  {'':4}  {plus_minus(summary['macro_f1'])}")
-    if "runs" in summary:
+    if "runs" in summary and summary["runs"]["mean"] is not None:
         n = len(summary["runs"]["macro_f1"])
         lines.append(f"over {n} runs the macro average is {plus_minus(summary['runs'])}")
     return lines
@@ -88,6 +88,37 @@ def table(summary):
 
 def plus_minus(value):
     return "-" if value["mean"] is None else f"{value['mean']:.2f} ± {value['std']:.2f}"
+
+
+HEADER = f"{'day':10} {'hosts':>8} {'new':>7} {'ports':>5} {'edges':>9}   loss   acc    F1   sec    left"
+
+
+def day_line(row, left):
+    """A day's line under HEADER; row is its dict in report.json."""
+    def text(value, form):
+        return "-" if value is None else format(value, form)
+    return (f"{row['date']} {row['hosts']:8,} {row['new_hosts']:7,} {row['ports']:5,} {row['edges']:9,} "
+            f"{text(row['loss'], '.4f'):>6} {text(row['accuracy'], '.3f'):>5} {text(row['macro_f1'], '.3f'):>5} "
+            f"{row['seconds']:5.1f} {left:>7}")
+
+
+def time_left(rows, days_expected):
+    """h:mm:ss for the days still to come at the pace of the last five."""
+    if days_expected is None:
+        return "-"
+    pace = np.mean([row["seconds"] for row in rows[-5:]])
+    left = round(max(0, days_expected - len(rows)) * pace)
+    return f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
+
+
+def read_line(summary, n_hosts=None):
+    """What was read, and what was left out and why."""
+    line = (f"read {summary.files:,} files, {summary.packets:,} packets, {summary.tcp:,} TCP, {summary.days:,} days"
+            + (f", {n_hosts:,} hosts" if n_hosts is not None else ""))
+    for verb, counts in (("skipped", summary.skipped), ("rejected as broken", summary.rejected)):
+        if counts:
+            line += f"; {verb} " + ", ".join(f"{n:,} {reason}" for reason, n in counts.most_common())
+    return line
 
 
 def prediction_lines(date, hosts, labels, scored, names):
@@ -133,6 +164,26 @@ def whole_file(path, mode="w"):
 
 UMASK = os.umask(0)
 os.umask(UMASK)
+
+
+def check_folder(folder):
+    """Make the folder that a run writes to. Raises ValueError where files could not be made in it later."""
+    try:
+        for path in (folder, folder / "embeddings"):
+            path.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path):
+                pass
+        if taken := [name for name in ("predictions.csv", "report.json") if (folder / name).is_dir()]:
+            raise IsADirectoryError(f"{taken[0]} is a folder")
+    except OSError as error:
+        raise ValueError(f"--out {folder}: expected a folder to write to: {error}") from None
+
+
+def remove_earlier(folder):
+    """Remove the files that an earlier run left in the folder, so that they are not taken for this one's."""
+    for path in [folder / "report.json", folder / "predictions.csv",
+                 *(folder / "embeddings").glob("[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9].npz")]:
+        path.unlink(missing_ok=True)
 
 
 def save_embeddings(path, hosts, z):

@@ -52,20 +52,20 @@ class Column(NamedTuple):
     group: str
     model: str
     flags: tuple
-    paper: tuple | None  # the paper's macro F1: mean, standard deviation over its test days
+    paper: dict | None  # the paper's macro F1 {mean, std} over its test days
 
 
 WITHOUT, WITH = "without node features", "with the 37 node features"
 TABLE_3 = (
-    Column(WITHOUT, "gcn", ("--no-node-features",), (0.26, 0.05)),
-    Column(WITHOUT, "i-gcn", ("--no-node-features",), (0.41, 0.04)),
-    Column(WITHOUT, "gcn-gru", ("--no-node-features",), (0.49, 0.04)),
-    Column(WITHOUT, "i-gcn-gru", ("--no-node-features",), (0.41, 0.04)),
-    Column(WITH, "gcn", (), (0.74, 0.02)),
-    Column(WITH, "i-gcn", (), (0.73, 0.03)),
-    Column(WITH, "gcn-gru", (), (0.75, 0.03)),
-    Column(WITH, "i-gcn-gru", (), (0.80, 0.02)),
-    Column("baselines", "i-darkvec", (), (0.77, 0.02)),
+    Column(WITHOUT, "gcn", ("--no-node-features",), {"mean": 0.26, "std": 0.05}),
+    Column(WITHOUT, "i-gcn", ("--no-node-features",), {"mean": 0.41, "std": 0.04}),
+    Column(WITHOUT, "gcn-gru", ("--no-node-features",), {"mean": 0.49, "std": 0.04}),
+    Column(WITHOUT, "i-gcn-gru", ("--no-node-features",), {"mean": 0.41, "std": 0.04}),
+    Column(WITH, "gcn", (), {"mean": 0.74, "std": 0.02}),
+    Column(WITH, "i-gcn", (), {"mean": 0.73, "std": 0.03}),
+    Column(WITH, "gcn-gru", (), {"mean": 0.75, "std": 0.03}),
+    Column(WITH, "i-gcn-gru", (), {"mean": 0.80, "std": 0.02}),
+    Column("baselines", "i-darkvec", (), {"mean": 0.77, "std": 0.02}),
     Column("baselines", "features", (), None),
 )
 
@@ -225,7 +225,7 @@ def traffic(args, say, warn):
     unfolded = argparse.Namespace(**{**vars(args), "model": "features", "no_node_features": True,
                                      "top_ports": graphs.OTHER})
     dates, active, count = [], [], []
-    ports = np.empty((2, 0), np.int64)                      # class * WIDTH + port, packets
+    ports = np.empty((2, 0), np.int64)                      # class * width + port; packets
     n_classes, width = len(truth.names), graphs.OTHER + 1
     for day in darkgnn.prepare(days, truth, unfolded, warn):
         g, code = day.graph, day.labels.numpy()
@@ -292,9 +292,10 @@ def table2(args, cells, say, warn):
 
 def table2_rows(found):
     """{class: {total, daily, paper}}; known classes by decreasing hosts a day, then Unknown and Total."""
-    paper = {plain(row.name): {"total": dict(zip(QUANTITIES, (row.hosts, row.ports, row.packets))),
-                        "daily": dict(zip(QUANTITIES, (row.daily_hosts, row.daily_ports, row.daily_packets)))}
-             for row in synthetic.CLASSES}
+    paper = {plain(row.name): {
+        "total": dict(zip(QUANTITIES, (row.hosts, row.ports, row.packets))),
+        "daily": dict(zip(QUANTITIES, (row.daily_hosts, row.daily_ports, row.daily_packets)))}
+        for row in synthetic.CLASSES}
     paper["total"] = {"total": dict(zip(QUANTITIES, (60106, 65535, 62030013))),
                       "daily": dict(zip(QUANTITIES, (7566, 53638, 2000968)))}
     width = 1 << 32
@@ -323,52 +324,54 @@ def table3(args, cells, say, warn):
     results = cells("table3")
     rows = table3_rows(results)
     days = results[-1]["test_days"]
-    seeds = args.runs > 1
-    note = [f"F1, mean ± standard deviation over {len(days)} test days, {days[0]} to {days[-1]}"
-            + f", of the mean over {args.runs} seeds" * seeds + f"; {args.neighbors} nearest neighbours.",
-            f"{data_line(args)}; {args.train_days} training days, H = {args.history}.",
-            "paper: its own data, Table 3, not ours."]
-    text, group_of = [], [column.group for column in TABLE_3]
-    for group in dict.fromkeys(group_of):
-        at = [i for i, g in enumerate(group_of) if g == group]
-        lines = [[name, f"{support:,}", *(score(values[i]) + {"best": "*", "near": "~"}.get(marks(values)[i], " ")
-                                          for i in at)] for name, support, values in rows]
-        if seeds:
-            lines.append([f"over {args.runs} seeds", "", *(score(results[i]["runs"]) + " " for i in at)])
-        lines.append(["macro, the paper's", "", *(paper_score(TABLE_3[i]) + " " for i in at)])
-        text += [group, *aligned(["class", "support", *(TABLE_3[i].model + " " for i in at)], lines), ""]
-    text += ["* best of all columns   ~ within one standard deviation of the best", *note]
-
-    lines = [[name, f"{support:,}", *({"best": "**{}**", "near": "*{}*"}.get(mark, "{}").format(score(value))
-                                      for value, mark in zip(values, marks(values)))]
-             for name, support, values in rows]
-    if seeds:
-        lines.append([f"macro average over {args.runs} seeds", "", *(score(result["runs"]) for result in results)])
-    lines.append(["macro average, the paper's", "", *map(paper_score, TABLE_3)])
+    seeds = f"(of the mean over {args.runs} seeds); " * (args.runs > 1)
+    note = [f"F1, mean ± standard deviation over {len(days)} test days, {days[0]} to {days[-1]}",
+            f"{seeds}{args.neighbors} nearest neighbours, {args.train_days} training days, H = {args.history}.",
+            f"{data_line(args)}.", "paper: its own data, Table 3, not ours."]
     titles = [column.model + ", no features" * (column.group == WITHOUT) for column in TABLE_3]
-    markdown = [*markdown_table(["class", "support", *titles], lines), "",
-                "**Best of the row**; *within one standard deviation of the best*.", *note]
-    write_table(args.out, "table3", text, markdown)
-
-    write_csv(args.out / "table3.csv", ["class", "support", *(f"{t} {m}" for t in titles for m in ("mean", "std"))], [
-        *([name, support, *itertools.chain(*((v["mean"], v["std"]) if v else ("", "") for v in values))]
-          for name, support, values in rows),
-        *([["over seeds", "", *itertools.chain(*((r["runs"]["mean"], r["runs"]["std"]) for r in results))]] * seeds),
-        ["the paper's macro average", "", *itertools.chain(*(column.paper or ("", "") for column in TABLE_3))]])
+    write_table(args.out, "table3", [*table3_text(rows), *note], [*table3_markdown(rows, titles), *note])
+    write_csv(args.out / "table3.csv", ["class", "support", *(f"{t} {m}" for t in titles for m in ("mean", "std"))],
+              ([name, support, *(value and value[m] for value in values for m in ("mean", "std"))]
+               for name, support, values, _ in rows))
     report.save_json(args.out / "table3.json", {
         "data": data_line(args), "test_days": days, "seeds": [args.seed + i for i in range(args.runs)],
-        "columns": [{"model": column.model, "node_features": column.group != WITHOUT, "paper_macro_f1":
-                     column.paper and dict(zip(("mean", "std"), column.paper)),
+        "columns": [{"model": column.model, "node_features": column.group != WITHOUT, "paper_macro_f1": column.paper,
                      **{key: result[key] for key in ("macro_f1", "classes", "runs", "epochs", "seconds")
                         if key in result}} for column, result in zip(TABLE_3, results)]})
 
 
 def table3_rows(results):
-    """[(class, support, [{mean, std} or None per column])], classes by decreasing support, the macro average last."""
+    """[(name, support, [{mean, std} or None per column], marks)]: classes by decreasing support, macro averages."""
     support = {name: row["support"] for result in results for name, row in result["classes"].items()}
     rows = [(name, support[name], [result["classes"].get(name, {"f1": None})["f1"] for result in results])
             for name in sorted(support, key=lambda name: (-support[name], name))]
-    return [*rows, ("macro average", sum(support.values()), [result["macro_f1"] for result in results])]
+    rows.append(("macro average", sum(support.values()), [result["macro_f1"] for result in results]))
+    rows = [(*row, marks(row[2])) for row in rows]
+    plain = [""] * len(results)
+    if "runs" in results[0]:
+        rows.append((f"macro over {len(results[0]['runs']['macro_f1'])} seeds", None,
+                     [result["runs"] for result in results], plain))
+    return [*rows, ("paper's macro average", None, [column.paper for column in TABLE_3], plain)]
+
+
+def table3_text(rows):
+    """One block of at most 80 characters a line for each group of columns."""
+    lines = []
+    for group in dict.fromkeys(column.group for column in TABLE_3):
+        at = [i for i, column in enumerate(TABLE_3) if column.group == group]
+        body = [[name, f"{support:,}" if support else "",
+                 *(score(values[i]) + {"best": "*", "near": "~"}.get(mark[i], " ") for i in at)]
+                for name, support, values, mark in rows]
+        lines += [group, *aligned(["class", "support", *(TABLE_3[i].model + " " for i in at)], body), ""]
+    return [*lines, "* best of all columns   ~ within one standard deviation of the best"]
+
+
+def table3_markdown(rows, titles):
+    form = {"best": "**{}**", "near": "*{}*", "": "{}"}
+    body = [[name, f"{support:,}" if support else "", *(form[m].format(score(v)) for v, m in zip(values, mark))]
+            for name, support, values, mark in rows]
+    return [*markdown_table(["class", "support", *titles], body), "",
+            "**Best of the row**; *within one standard deviation of the best*.", ""]
 
 
 def marks(values):
@@ -382,13 +385,9 @@ def score(value):
     return f"{value['mean']:.2f}±{value['std']:.2f}" if value else "-"
 
 
-def paper_score(column):
-    return "{:.2f}±{:.2f}".format(*column.paper) if column.paper else "-"
-
-
-def aligned(header, lines, longest=22):
+def aligned(header, lines):
     """Rows of text as lines: the first column, cut, to the left, the others to the right."""
-    lines = [[row[0][:longest], *row[1:]] for row in (header, *lines)]
+    lines = [[short(row[0]), *row[1:]] for row in (header, *lines)]
     widths = [max(map(len, column)) for column in zip(*lines)]
     return ["  ".join([f"{row[0]:{widths[0]}}", *(f"{text:>{width}}" for text, width in zip(row[1:], widths[1:]))])
             for row in lines]
@@ -439,7 +438,8 @@ def figure4(name, label, xs, paper, args, cells, say, warn):
         axes.fill_between(xs, mean - std, mean + std, color=PALETTE[0], alpha=0.2, linewidth=0,
                           label="± one standard deviation over the test days")
         axes.plot(xs, mean, "o-", color=PALETTE[0], label="this data")
-        axes.plot(xs, [p["paper_macro_f1"] for p in points], "s--", color="0.4", markersize=4, linewidth=1, label="the paper's, on its own data")
+        axes.plot(xs, [p["paper_macro_f1"] for p in points], "s--", color="0.4", markersize=4, linewidth=1,
+                  label="the paper's, on its own data")
         axes.set(xticks=list(xs), ylabel="macro F1", xlabel={
             "history": "history H, days before today (0: i-gcn)", "epochs": "epochs a day"}[label])
         axes.grid(alpha=0.3)
@@ -466,7 +466,7 @@ def figures(args, cells, say, warn):
     embedding_map(args, cell, found, codes)
     port_map(args, found, codes)
     activity(args, found, codes)
-    if cell["f1_by_day"]:
+    if cell["classes"]:
         f1_map(args, cell)
     else:
         warn("no labelled class to score: no picture of F1 by day")
@@ -602,9 +602,9 @@ def f1_map(args, cell, longest=16):
     draw(args.out / "f1", paint, 9, 1.6 + 0.27 * len(names))
 
 
-def short(name, longest=18):
-    """A class name that fits beside a picture."""
-    return str(name) if len(name) <= longest else f"{name[:longest - 1]}…"
+def short(name, longest=22):
+    """A class name that fits, cut in its middle: names often differ at an end only."""
+    return str(name) if len(name) <= longest else f"{name[: longest // 2]}…{name[longest // 2 + 1 - longest :]}"
 
 
 def spread(n, most):
@@ -630,6 +630,7 @@ def draw(stem, paint, width, height):
         for ending, metadata in (("png", {}), ("svg", {"Date": None})):
             with report.whole_file(f"{stem}.{ending}", "wb") as file:
                 figure.savefig(file, format=ending, dpi=150, metadata=metadata)
+            figure.set_layout_engine("none")                # the layout takes most of the time: once is enough
 
 
 # -- the command ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@
     i-gcn-gru   incremental   the same with windows of H + 1 days
 
 A strategy is a generator: it takes the days' snapshots, trains as they come, and yields for each day
-(result, z): (2,) loss and accuracy of the pretext task or None, and the hosts' embeddings (n_hosts, E) or None
+(result, z): (2,) loss and accuracy of the pretext task or None, and the hosts' embeddings (n_hosts, d) or None
 on days that are not test days. Imports graph and models.
 """
 
@@ -111,13 +111,15 @@ def empty_table():
 def new_learner(model, seed, device, n_features=37, hidden=1024, gcn_out=512, n_out=128, head=64,
                 learning_rate=1e-3, weight_decay=5e-3):
     """A fresh model of the given name in MODELS, its weights and its generator from `seed` alone."""
-    torch.manual_seed(seed)
-    embedder = models.TemporalEmbedder if model.endswith("gru") else models.StaticEmbedder
-    embedder = embedder(n_features, hidden, gcn_out, n_out).to(device)
-    predictor = models.LinkPredictor(n_out, head).to(device)
+    kind = models.TemporalEmbedder if model.endswith("gru") else models.StaticEmbedder
+    with torch.random.fork_rng(devices=[]):                 # leaves torch's global generator as it was
+        torch.manual_seed(seed)
+        embedder = kind(n_features, hidden, gcn_out, n_out).to(device)
+        predictor = models.LinkPredictor(n_out, head).to(device)
     optimizer = torch.optim.Adam([*embedder.parameters(), *predictor.parameters()],
                                  lr=learning_rate, weight_decay=weight_decay)
-    return Learner(embedder, predictor, optimizer, torch.Generator(device).manual_seed(seed))
+    generator = torch.Generator(device).manual_seed(seed ^ 1 << 40)  # not the stream that made the weights
+    return Learner(embedder, predictor, optimizer, generator)
 
 
 def grow(learner, row):
@@ -176,7 +178,7 @@ def train_step(learner, window, negatives=1):
     n_edges = len(window.edge_host)
     host, port = graphs.sample_negatives(window.edge_host, window.edge_port, window.n_hosts, window.n_ports,
                                          negatives * n_edges, learner.generator)
-    z = learner.embedder(window.days)                       # (N, E)
+    z = learner.embedder(window.days)                       # (N, d)
     log_p = learner.head(z[: window.n_hosts], z[window.n_hosts :],
                          torch.cat([window.edge_host, host]), torch.cat([window.edge_port, port]))
     loss, accuracy = models.link_loss(log_p, n_edges)
@@ -193,7 +195,7 @@ def copy_weights(learner):
 
 @torch.no_grad()
 def embed(learner, window):
-    """Embeddings of the hosts of the window's last day: (n_hosts, E) float32."""
+    """Embeddings of the hosts of the window's last day: (n_hosts, d) float32."""
     return learner.embedder(window.days)[: window.n_hosts]
 
 

@@ -149,11 +149,48 @@ def test_without_labels_there_are_embeddings_only(capsys, tmp_path, firewall):
     assert json.loads((tmp_path / "out" / "report.json").read_text())["macro_f1"] == {"mean": None, "std": None}
 
 
-def test_labels_that_score_nothing_say_so(capsys, tmp_path, firewall):
+@pytest.mark.parametrize("runs", [1, 2])
+def test_labels_that_score_nothing_say_so(capsys, tmp_path, firewall, runs):
     """Labels of a few hosts only: predictions are written, and the report says why there is no F1."""
     (tmp_path / "labels.csv").write_text("src_ip,label\n9.0.0.0,few\n")
-    code, printed, _ = run(capsys, *firewall)
+    code, printed, _ = run(capsys, *firewall, "--runs", runs)
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["macro_f1"]["mean"] is None
     assert code == 0 and "no class has more than 10 active hosts on a test day: nothing to score" in printed
+
+
+def test_an_earlier_runs_files_do_not_stay(capsys, tmp_path, firewall):
+    """A run removes what an earlier one left in its folder, and nothing else."""
+    run(capsys, *firewall)
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    unlabelled = [a for a in firewall if a not in ("--labels", tmp_path / "labels.csv")]
+    assert run(capsys, *unlabelled, "--train-days", 3)[0] == 0
+    left = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert left == {"notes.txt", "report.json", "embeddings/2022-01-02.npz"}
+
+
+def test_a_folder_that_cannot_be_written_is_refused_at_once(capsys, tmp_path, firewall):
+    """--out that is a file, or holds a folder in the place of a file, ends the run before anything is read."""
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "taken" / "report.json").mkdir(parents=True)
+    for out in ("file", "taken", "file/below"):
+        assert "expected a folder to write to" in error_of(capsys, *firewall, "--out", tmp_path / out)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_training_that_diverges_is_one_line(capsys, tmp_path, firewall):
+    """Embeddings that are no numbers are never written: the line names the day and the flag."""
+    line = error_of(capsys, *firewall, "--learning-rate", "1e30", "--epochs", 3)
+    assert "training diverged" in line and "--learning-rate" in line
+    assert nothing_written(tmp_path / "out")
+
+
+def test_a_test_day_without_embeddings_is_said(capsys, tmp_path, firewall):
+    """gcn on a complete graph has no model for that day: a note names the day, the other days go on."""
+    lines = [line.replace("DPT=", "DPT=22 OLD=") if line.startswith("Jan  1") else line for line in firewall_lines()]
+    (tmp_path / "ufw.log").write_text("\n".join(lines) + "\n")
+    code, _, notes = run(capsys, *firewall, "--model", "gcn", "--epochs", 2)
+    assert code == 0 and "2022-01-01: every host contacts every port" in notes
+    assert [path.name for path in (tmp_path / "out" / "embeddings").iterdir()] == ["2022-01-02.npz"]
 
 
 def test_quiet_prints_the_report_only(capsys, firewall):
@@ -206,7 +243,7 @@ def test_no_tcp_at_all(capsys, tmp_path, firewall):
     """A trace of UDP only says that there is nothing to embed."""
     lines = [line for line in firewall_lines() if "PROTO=UDP" in line]
     (tmp_path / "ufw.log").write_text("\n".join(lines) + "\n")
-    assert re.search("no .*TCP", error_of(capsys, *firewall))
+    assert "no TCP packets over IPv4 in the input" in error_of(capsys, *firewall)
 
 
 def test_a_missing_file_is_named(capsys, tmp_path):
@@ -225,7 +262,11 @@ def test_a_missing_file_is_named(capsys, tmp_path):
     (["--model", "gat"], "--model: invalid choice: 'gat'"),
     (["--model", "gcn-gru", "--train-days", "5"], "expected --train-days > 5, got 5"),
     (["--model", "features", "--no-node-features"], "does not go with --no-node-features"),
-    (["--labels", "x.csv"], "--labels, --mirai and --year go with --input"),
+    (["--labels", "x.csv"], "--labels, --mirai, --year and --strict go with --input"),
+    (["--mirai-packets", "3"], "--mirai-packets goes with --mirai"),
+    (["--hidden-width", "1000000000000"], "--hidden-width: expected a whole number in 1..65536"),
+    (["--seed", str(2**64)], "--seed: expected a whole number below 2^62"),
+    (["--input", ".", "--out", "./out"], "--out out lies inside --input ."),
 ])
 def test_bad_flags_exit_with_2_and_say_what_was_expected(capsys, arguments, expected):
     """A flag that makes no sense is refused before anything is read."""
@@ -245,8 +286,9 @@ def test_mirai_labels_hosts_that_no_list_names(capsys, tmp_path):
                 rows.append(f"{1638316800 + 86400 * day + i},7.0.0.{host},8.8.8.{i},{port},{sequence}")
     (tmp_path / "t.csv").write_text("\n".join(rows))
     (tmp_path / "listed.txt").write_text("7.0.0.0\n")
-    arguments = ["--input", tmp_path / "t.csv", "--labels", tmp_path / "listed.txt", "--train-days", 1, "--model",
-                 "features", "--out", tmp_path / "out"]
+    (tmp_path / "unknown.csv").write_text("src_ip,label\n7.0.0.1,Unknown\n")
+    arguments = ["--input", tmp_path / "t.csv", "--labels", tmp_path / "listed.txt", tmp_path / "unknown.csv",
+                 "--train-days", 1, "--model", "features", "--out", tmp_path / "out"]
 
     def labels(*more):
         assert run(capsys, *arguments, *more)[0] == 0
@@ -254,7 +296,7 @@ def test_mirai_labels_hosts_that_no_list_names(capsys, tmp_path):
             return {row["host"]: row["label"] for row in csv.DictReader(file) if row["date"] == "2021-12-02"}
     marked = labels("--mirai")
     assert marked["7.0.0.0"] == "listed" and marked["7.0.0.20"] == "Unknown"
-    assert [host for host, label in marked.items() if label == "Mirai-like"] == [f"7.0.0.{i}" for i in range(1, 13)]
+    assert [host for host, label in marked.items() if label == "Mirai-like"] == [f"7.0.0.{i}" for i in range(2, 13)]
     assert set(labels().values()) == {"listed", "Unknown"}
     assert set(labels("--mirai", "--mirai-packets", 3).values()) == {"listed", "Unknown"}
 

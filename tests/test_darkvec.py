@@ -114,15 +114,14 @@ def test_pairs_are_those_of_a_direct_loop(lengths, window):
 def test_negatives_follow_unigram_to_the_three_quarters():
     """Drawn hosts pass a chi-square test against count^0.75, and fail it against count; count 0 is never drawn."""
     count = torch.tensor([1, 10, 0, 100, 1000, 5000, 0, 3])
-    p = count.double().pow(0.75)
-    drawn = darkvec.draw(p.cumsum(0), (100, 2000), generator())
+    drawn = darkvec.draw(darkvec.noise_distribution(count), (100, 2000), generator())
     seen = torch.bincount(drawn.flatten(), minlength=len(count)).numpy()
     assert seen[[2, 6]].sum() == 0
 
     def p_value(weight):
         share = weight.numpy()[count > 0] / weight.sum().item()
         return scipy.stats.chisquare(seen[count > 0], share * seen.sum()).pvalue
-    assert p_value(p) > 1e-3 and p_value(count.double()) < 1e-9
+    assert p_value(count.double() ** 0.75) > 1e-3 and p_value(count.double()) < 1e-9
 
 
 # -- one step ---------------------------------------------------------------------------------------------------------
@@ -194,7 +193,8 @@ def test_a_row_moves_at_most_by_twice_its_mean_gradient():
 
 
 @pytest.mark.parametrize("words", [
-    np.zeros(4000, int), np.arange(4000) % 2, np.arange(4000) % 3, np.arange(8000) // 200 * 2 + np.arange(8000) % 2,
+    np.zeros(4000, int), np.arange(4000) % 2, np.arange(4000) % 3,
+    np.arange(12_000) // 2000 * 2 + np.arange(12_000) % 2,
 ], ids=["one host", "two", "three", "pair after pair"])
 def test_days_on_which_few_hosts_alternate_do_not_diverge(words):
     """Norms stay small over days of one to three hosts, and where one pair of hosts after the other alternates."""
@@ -207,17 +207,18 @@ def test_days_on_which_few_hosts_alternate_do_not_diverge(words):
 # -- day by day -------------------------------------------------------------------------------------------------------
 
 def test_learning_rate_and_minibatches_of_a_day(monkeypatch):
-    """The rate falls linearly over all epochs in steps of 10,000 words; steps take 1 / sum of shares^2 words."""
-    rates, taken, update = [], [], darkvec.update
+    """The rate falls linearly over all epochs in steps of 10,000 words; a step takes 1 / sum of shares^2 words."""
+    rates, rows, update = [], [], darkvec.update
 
-    def spy(model, center, *rest):
+    def spy(model, row, *rest):
         rates.append(rest[-1])
-        taken.append(center.numel())
-        return update(model, center, *rest)
+        rows.append(row.flatten())
+        return update(model, row, *rest)
     monkeypatch.setattr(darkvec, "update", spy)
     words, offsets = np.arange(25_000) % 80, np.append(np.arange(0, 25_000, 1000), 25_000)
     darkvec.train_day(model_of(80, 4), words, offsets, generator(), epochs=2, learning_rate=1.0, final_rate=0.0)
-    assert taken == 2 * ([80] * 312 + [40])
+    assert [len(row) for row in rows] == 2 * ([80] * 311 + [60] * 2)  # jobs of 500, 500 and 250 blocks of 20
+    assert torch.bincount(torch.cat(rows)).tolist() == (2 * np.bincount(words)).tolist()
     assert rates == pytest.approx([1 - (epoch + step * 80 // 10_000 * 10_000 / 25_000) / 2
                                    for epoch in range(2) for step in range(313)])
 

@@ -97,6 +97,8 @@ def test_wrong_lengths_and_unknown_fields_are_refused():
     edge = np.array([0]), np.array([0]), np.array([5])
     with pytest.raises(ValueError, match="ttl must hold one value per packet of the edges, 5, got 4"):
         features.node_features(*edge, 1, 1, np.zeros(5, int), {"ttl": np.zeros(4)})
+    with pytest.raises(ValueError, match=r"addresses must lie in \[0, 2\^32\), got -1..-1"):
+        features.node_features(*edge, 1, 1, np.full(5, -1), {})
     with pytest.raises(ValueError, match="fields must be among length, ttl, mss, window, timestamp, got TTL"):
         features.node_features(*edge, 1, 1, np.zeros(5, int), {"TTL": np.zeros(5)})
 

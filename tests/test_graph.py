@@ -79,11 +79,15 @@ def test_no_packets_give_an_empty_graph():
         assert [len(part) for part in graph] == [0] * 5 and len(order) == 0
 
 
-@pytest.mark.parametrize("port", [[-1], [65537]])
-def test_ports_out_of_range_are_refused(port):
-    """A port outside [0, 65536] is a ValueError that says what was expected."""
-    with pytest.raises(ValueError, match=r"ports must lie in \[0, 65536\]"):
-        graphs.build_graph(np.array([1], np.uint32), np.array(port))
+@pytest.mark.parametrize("src, port, top_ports, expected", [
+    (1, -1, 5, r"ports must lie in \[0, 65536\], got -1..-1"), (1, 65537, 5, r"ports must lie in \[0, 65536\]"),
+    (1, 2.0, 5, r"ports must be integers, got float64"), (1 << 32, 2, 5, r"sources must lie in \[0, 4294967295\]"),
+    (-1, 2, 5, r"sources must lie in"), (1, 2, 0, r"top_ports of 1 or more, got 0"),
+])
+def test_values_out_of_range_are_refused(src, port, top_ports, expected):
+    """A port, a source or a number of top ports that makes no sense is a ValueError that says what was expected."""
+    with pytest.raises(ValueError, match=expected):
+        graphs.build_graph(np.array([src]), np.array([port]), top_ports=top_ports)
 
 
 def test_stable_order_is_a_stable_argsort():

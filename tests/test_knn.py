@@ -84,6 +84,11 @@ def test_euclidean_of_near_duplicates_survives_large_coordinates():
     np.testing.assert_allclose(-distance[0].numpy(), [0.25, 0.5], rtol=1e-6)
 
 
+def test_no_rows_have_no_neighbours():
+    """An empty x gives empty results."""
+    assert knn.nearest(torch.empty(0, 4), 3)[1].shape == (0, 0)
+
+
 def test_bad_arguments_are_refused():
     """Another metric, k = 0 or rows of another width are ValueErrors."""
     for arguments in ({"k": 1, "metric": "l1"}, {"k": 0}, {"k": 1, "queries": torch.ones(2, 3)}):
@@ -98,6 +103,14 @@ def test_standardize():
     z = knn.standardize(x)
     np.testing.assert_allclose(z.mean(0), 0, atol=1e-12)
     np.testing.assert_allclose(z.std(0, correction=0), [1, 0, 1], atol=1e-12)
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 0.7])
+def test_a_constant_dimension_becomes_zero_in_float32(value):
+    """A column of equal values is 0 after standardizing, also where its float32 mean is not that value."""
+    x = torch.randn(7566, 3)
+    x[:, 1] = value
+    assert not knn.standardize(x)[:, 1].any()
 
 
 def test_vote_and_its_ties():
