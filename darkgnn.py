@@ -99,8 +99,8 @@ def parse_arguments(argv):
     for folder in args.input or ():
         if folder != "-" and args.out.resolve().is_relative_to(Path(folder).resolve()):
             parser.error(f"--out {args.out} lies inside --input {folder}: expected a folder elsewhere")
-    if args.seed + args.runs > 1 << 62:
-        parser.error(f"--seed: expected a whole number below 2^62, got {args.seed}")
+    if args.seed + args.runs > 1 << 32:                     # PyTorch's CPU generator takes no more bits of a seed
+        parser.error(f"--seed: expected a whole number below 2^32, the seeds of all --runs too, got {args.seed}")
     if args.model == "gcn-gru" and args.train_days <= args.history:
         parser.error(f"gcn-gru trains on windows of --history + 1 days within --train-days: expected --train-days > "
                      f"{args.history}, got {args.train_days}")

@@ -265,7 +265,7 @@ def test_a_missing_file_is_named(capsys, tmp_path):
     (["--labels", "x.csv"], "--labels, --mirai, --year and --strict go with --input"),
     (["--mirai-packets", "3"], "--mirai-packets goes with --mirai"),
     (["--hidden-width", "1000000000000"], "--hidden-width: expected a whole number in 1..65536"),
-    (["--seed", str(2**64)], "--seed: expected a whole number below 2^62"),
+    (["--seed", str(2**64)], "--seed: expected a whole number below 2^32"),
     (["--input", ".", "--out", "./out"], "--out out lies inside --input ."),
 ])
 def test_bad_flags_exit_with_2_and_say_what_was_expected(capsys, arguments, expected):

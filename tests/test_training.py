@@ -120,6 +120,15 @@ def test_same_seed_same_bytes(model, with_features):
     assert torch.equal(a, b) and not torch.equal(a, c)
 
 
+def test_weights_and_negatives_come_from_different_streams():
+    """A learner's generator repeats no number that its weights were made of, and torch's own is left alone."""
+    before = torch.random.get_rng_state()
+    learner = maker("gcn", seed=7)()
+    assert torch.equal(torch.random.get_rng_state(), before)
+    same_seed = torch.Generator().manual_seed(7)
+    assert not torch.equal(torch.rand(9, generator=learner.generator), torch.rand(9, generator=same_seed))
+
+
 def test_early_stopping_restores_the_best_epoch(monkeypatch):
     """Training ends three epochs after the best accuracy and goes back to the weights that epoch ended with."""
     accuracies = iter([0.5, 0.7, 0.6, 0.65, 0.7, 0.99])
