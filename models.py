@@ -133,11 +133,11 @@ class NodeRows(nn.Module):
         self.b = nn.Parameter(torch.zeros(n_out))
 
     def forward(self, operator, rows):
-        return propagate(operator, self.W[rows]) + self.b   # (N, out)
+        return propagate(operator, self.W.index_select(0, rows)) + self.b   # (N, out)
 
     def alone(self, rows):
         """The layer's output for nodes whose only edge is their self-loop: (rows, out)."""
-        return self.W[rows] + self.b
+        return self.W.index_select(0, rows) + self.b
 
     def grow(self, n, generator):
         """`n` more rows, uniform with the variance 1 / out (the input of a node is one-hot, its fan-in 1)."""
