@@ -4,7 +4,7 @@
     n, E                            hosts seen so far; width of an embedding, 128
     V, U             (n, E)         input vectors, which are the embeddings; output vectors
     P_n              (n,)           noise distribution, proportional to count^0.75
-    T, K                            words of a block; negatives that they share, K = 5 T
+    T, K                            words of a block; negatives that they share
 
 Skip-gram with negative sampling (Mikolov et al. 2013, equation 4) goes up, for every pair of a word i and a word o
 at most `reach` places away in the same sentence, reach drawn for each i from 1..window:
@@ -13,7 +13,7 @@ at most `reach` places away in the same sentence, reach drawn for each i from 1.
 
 Differs from word2vec and gensim, which take one pair after the other, because a step must be a few matrix products:
 - T neighbouring words share K negatives, each of weight 5/K, instead of 5 for each pair: the same expectation from
-  more of them per pair. (word2vec: the negatives that are the pair's own o are passed over.)
+  more of them per pair. As in word2vec, a negative that is the pair's own o is passed over.
 - Minibatches: all pairs of `minibatch_words` words see the same V and U, and the gradients of a repeated host are
   summed. Where two hosts alternate for long such sums overshoot and the norms grow without limit. Therefore the
   blocks of a minibatch are taken far apart from the 10,000 words of a job (gensim's unit of work), and a row moves
@@ -34,7 +34,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-BLOCK = 20             # T: a word is multiplied with the T + 2 window + K columns of its block
+BLOCK = 5              # T; small, so that a minibatch gathers words from many places of the corpus
+NOISE = 50             # K
 MINIBATCH = 20, 100    # fewest and most words of a minibatch; more are hardly faster on a CPU, and learn less
 BOUND = 2              # a row moves by at most this times the mean gradient of its pairs in a minibatch
 RATE_STEP = 10_000     # words between changes of the learning rate
@@ -106,7 +107,7 @@ def one_thread():
 @one_thread()
 def train_day(model, words, offsets, generator, epochs=1, window=5, negatives=5, learning_rate=0.025,
               final_rate=1e-4):
-    """Count the day's words, then train on them, in their order; weights carry over from the day before.
+    """Count the day's words, then train on them, 10,000 at a time; weights carry over from the day before.
 
     words (W,) and offsets (S+1,) as `corpus` returns them, the words being rows of the model (see `DarkVec.grow`).
     A generator on the model's device is fastest, any other does. The rate falls from `learning_rate` to
@@ -128,15 +129,15 @@ def train_day(model, words, offsets, generator, epochs=1, window=5, negatives=5,
     model.count += today
     cumulative = noise_distribution(model.count)
     center, context, sentence, around = blocks(words, length, window)
-    label = (torch.arange(context.shape[1] + negatives * BLOCK, device=device) < context.shape[1]).to(model.V.dtype)
+    label = (torch.arange(context.shape[1] + NOISE, device=device) < context.shape[1]).to(model.V.dtype)
     step, job = minibatch_words(today) // BLOCK, RATE_STEP // BLOCK                      # in blocks
-    loss, pairs = torch.zeros(2, device=device)
+    loss, pairs = torch.zeros(2, dtype=torch.float64, device=device)
     for epoch, start in itertools.product(range(epochs), range(0, len(center), job)):  # a job of 10,000 words
         rate = learning_rate - (learning_rate - final_rate) * (epoch + start * BLOCK / len(words)) / epochs
         now = slice(start, start + job)
         reach = torch.randint(1, window + 1, center[now].shape, generator=generator, device=generator.device)
         near = in_window(sentence[now], around[now], reach.to(device)).to(label.dtype)
-        noise = draw(cumulative, (len(near), negatives * BLOCK), generator)
+        noise = draw(cumulative, (len(near), NOISE), generator)
         weight = torch.cat([near, noise_weight(near, context[now], noise, negatives)], 2)
         column = torch.cat([context[now], noise], 1)
         pairs += near.sum()

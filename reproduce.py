@@ -25,6 +25,7 @@ import itertools
 import json
 import os
 import re
+import signal
 import stat
 import sys
 import time
@@ -154,6 +155,7 @@ def run_cell(args, say, warn):
     rows, runs, n_hosts = darkgnn.follow(
         darkgnn.prepare(days, truth, inner, warn), truth, inner, (lambda line: None) if args.quiet else say,
         functools.partial(darkgnn.days_expected, summary))
+    say_what_was_read(summary, args, say, warn)
     tested = [row["date"] for row in rows if row["embedded"]]
     cell = {"settings": darkgnn.settings_line(args), "epochs": args.epochs, "data": data_line(args),
             "seconds": round(time.perf_counter() - start, 1), "hosts": n_hosts, "test_days": tested,
@@ -161,6 +163,13 @@ def run_cell(args, say, warn):
     report.save_json(folder / "cell.json", cell)
     say(f"       {macro(cell)} in {cell['seconds']:.1f} s")
     return {**cell, "folder": folder}
+
+
+def say_what_was_read(summary, args, say, warn):
+    if summary and not args.quiet:
+        say(f"       {report.read_line(summary)}")
+    for line in summary.warnings if summary else ():
+        warn(line)
 
 
 def f1_by_day(runs, dates, names):
@@ -192,7 +201,7 @@ def run_cells(experiment, planned, say, warn):
         results[i] = run_cell(args, say, warn)
         if not results[i]["classes"] and experiment != "figures":
             raise ValueError(f"{experiment} scores labelled hosts: no class has more than 10 active hosts on a test day"
-                             f"{'' if args.labels or not args.input else ' (no --labels given)'}")
+                             f"{'' if args.labels or args.mirai or not args.input else ' (no --labels given)'}")
     return [results[i] for i in range(len(planned))]
 
 
@@ -221,7 +230,7 @@ def traffic(args, say, warn):
         say(f"       counts kept from before in {folder}")
         with np.load(folder / "traffic.npz", allow_pickle=False) as saved:
             return Traffic(**saved)
-    days, truth, _ = darkgnn.open_input(args)
+    days, truth, summary = darkgnn.open_input(args)
     unfolded = argparse.Namespace(**{**vars(args), "model": "features", "no_node_features": True,
                                      "top_ports": graphs.OTHER})
     dates, active, count = [], [], []
@@ -240,6 +249,7 @@ def traffic(args, say, warn):
         dates.append(str(day.date))
         if not args.quiet:
             say(f"       {day.date} {len(g.hosts):8,} hosts {g.weight.sum():12,} packets")
+    say_what_was_read(summary, args, say, warn)
     if not dates:
         raise ValueError(f"no host sends {args.min_packets} TCP packets or more on any day: nothing to count")
     found = Traffic(np.array(truth.names), np.array(dates), np.array(count),
@@ -325,7 +335,9 @@ def table3(args, cells, say, warn):
     rows = table3_rows(results)
     days = results[-1]["test_days"]
     seeds = f"(of the mean over {args.runs} seeds); " * (args.runs > 1)
-    note = [f"F1, mean ± standard deviation over {len(days)} test days, {days[0]} to {days[-1]}",
+    scored = sum(bool(f1) for f1 in results[-1]["f1_by_day"].values())
+    note = [f"F1, mean ± standard deviation over {scored} of {len(days)} test days, {days[0]} to {days[-1]},",
+            "those on which any class has more than 10 active hosts",
             f"{seeds}{args.neighbors} nearest neighbours, {args.train_days} training days, H = {args.history}.",
             f"{data_line(args)}.", "paper: its own data, Table 3, not ours."]
     titles = [column.model + ", no features" * (column.group == WITHOUT) for column in TABLE_3]
@@ -347,11 +359,11 @@ def table3_rows(results):
             for name in sorted(support, key=lambda name: (-support[name], name))]
     rows.append(("macro average", sum(support.values()), [result["macro_f1"] for result in results]))
     rows = [(*row, marks(row[2])) for row in rows]
-    plain = [""] * len(results)
+    unmarked = [""] * len(results)
     if "runs" in results[0]:
         rows.append((f"macro over {len(results[0]['runs']['macro_f1'])} seeds", None,
-                     [result["runs"] for result in results], plain))
-    return [*rows, ("paper's macro average", None, [column.paper for column in TABLE_3], plain)]
+                     [result["runs"] for result in results], unmarked))
+    return [*rows, ("paper's macro average", None, [column.paper for column in TABLE_3], unmarked)]
 
 
 def table3_text(rows):
@@ -470,7 +482,7 @@ def figures(args, cells, say, warn):
         f1_map(args, cell)
     else:
         warn("no labelled class to score: no picture of F1 by day")
-    print(f"wrote map, ports, activity, f1 to {args.out}/")
+    print(f"wrote map, ports, activity{', f1' * bool(cell['classes'])} to {args.out}/")
 
 
 def embedding_map(args, cell, found, codes):
@@ -560,17 +572,19 @@ def activity(args, found, codes, columns=5, resolution=300):
         grid = figure.subplots(-(-len(panels) // columns), min(columns, len(panels)), squeeze=False, sharex=True)
         for axes in grid.flat[len(panels):]:
             axes.remove()
-        for axes, (name, n_hosts, share) in zip(grid.flat, panels):
+        grid = grid.flat[: len(panels)]
+        ticks = spread(len(found.dates), 4)
+        for i, (axes, (name, n_hosts, share)) in enumerate(zip(grid, panels)):
             image = axes.imshow(share, cmap="Greys", vmin=0, vmax=1, aspect="auto", interpolation="nearest",
                                 extent=(-0.5, len(found.dates) - 0.5, n_hosts, 0))
             axes.set_title(short(name), fontsize=9)
-            axes.tick_params(labelsize=7)
-            ticks = spread(len(found.dates), 4)
+            axes.locator_params(axis="y", integer=True, nbins=6)
             axes.set_xticks(ticks, [found.dates[i][5:] for i in ticks])
+            axes.tick_params(labelsize=7, labelbottom=i + columns >= len(panels))
         figure.supxlabel("day", fontsize=9)
         figure.supylabel("hosts of the class, by first day", fontsize=9)
         figure.suptitle(data_title(args), fontsize=9, x=0.01, ha="left")
-        figure.colorbar(image, ax=grid, label="share of a row's hosts that are active", shrink=0.6)
+        figure.colorbar(image, ax=list(grid), label="share of a row's hosts that are active", shrink=0.6)
     draw(args.out / "activity", paint, 11, 1 + 2 * -(-len(panels) // columns))
 
 
@@ -673,6 +687,7 @@ def main(argv=None):
             raise ValueError(f"figure4a compares histories up to {HISTORIES[-1]} on the same test days: expected "
                              f"--train-days {HISTORIES[-1]} or more, got {args.train_days}")
         identity([*(args.input or []), *(args.labels or [])])
+        (args.out / "cells").mkdir(parents=True, exist_ok=True)
         for experiment in experiments:
             say(f"{experiment}: {data_line(args)}")
             EXPERIMENTS[experiment](args, lambda name: run_cells(name, planned[name], say, warn), say, warn)
@@ -684,6 +699,12 @@ def main(argv=None):
     except (ValueError, OSError) as error:
         print(f"reproduce: error: {error}", file=sys.stderr)
         return 2
+    except (MemoryError, RuntimeError) as error:            # PyTorch's lack of memory is a RuntimeError
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        print("reproduce: error: not enough memory: expected smaller widths, fewer --runs or less traffic a day; "
+              "finished cells are kept", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("reproduce: interrupted; finished cells are kept", file=sys.stderr)
         return 130
@@ -691,4 +712,6 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="replace")                # class names come from files, the terminal may be ASCII
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files are removed
     sys.exit(main())

@@ -3,8 +3,10 @@
 import csv
 import json
 import os
+import subprocess
 import sys
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -307,16 +309,17 @@ def test_pictures_are_drawn(capsys, tmp_path, matplotlib, trace):
     assert len(list(csv.DictReader((out / "map.csv").open()))) == cell["days"][-1]["hosts"]
 
 
-def test_pictures_of_many_small_classes(capsys, tmp_path, matplotlib):
-    """Twenty classes with long names, none large enough to score: pictures of the first 14, and a note."""
-    write_trace(tmp_path, [f"an organisation with number {i} and more" for i in range(20)], hosts=3)
+def test_pictures_of_many_small_classes(capsys, tmp_path, matplotlib, monkeypatch):
+    """More classes than are shown, with long names, none large enough to score: the first ones, and a note."""
+    monkeypatch.setattr(reproduce, "SHOWN", 6)
+    write_trace(tmp_path, [f"an organisation with number {i} and more" for i in range(9)], hosts=3)
     code, _, complaint = run(capsys, "figures", "--input", tmp_path / "t.csv", "--labels", tmp_path / "l.csv",
                              "--model", "features", "--train-days", 2, "--out", tmp_path / "out")
-    assert code == 0 and "pictures show 14 of 20 classes" in complaint and "no picture of F1" in complaint
+    assert code == 0 and "pictures show 6 of 9 classes" in complaint and "no picture of F1" in complaint
     check_pictures(tmp_path / "out", ["map", "ports", "activity"])
     assert not (tmp_path / "out" / "f1.png").exists()
     rows = list(csv.reader((tmp_path / "out" / "ports.csv").open()))
-    assert len(rows) == 1 + 14 + 1 and rows[-1][0] == "Unknown"
+    assert len(rows) == 1 + 6 + 1 and rows[-1][0] == "Unknown"
 
 
 def test_figures_without_labels(capsys, tmp_path, trace):
@@ -364,7 +367,7 @@ def test_principal_axes_are_those_of_an_svd(shape):
     (["table2", "--wrong"], "unrecognized arguments: --wrong"),
     (["table2", "--input", "nowhere.log"], "nowhere.log: expected a file or a folder"),
     (["table2", "--input", "-"], "-: expected a file or a folder, which every cell reads anew"),
-    (["table3", "--labels", "l.csv"], "--labels, --mirai and --year go with --input"),
+    (["table3", "--labels", "l.csv"], "go with --input: the synthetic month has its own"),
 ])
 def test_errors_are_one_line(capsys, tmp_path, arguments, expected):
     """Exit code 2 and one line, before anything is read or written."""
@@ -372,6 +375,14 @@ def test_errors_are_one_line(capsys, tmp_path, arguments, expected):
     assert code == 2 and printed == "" and complaint.count("\n") == 1
     assert complaint.startswith("reproduce: error: ") and expected in complaint
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_runs_as_a_script(tmp_path, trace):
+    """`python reproduce.py` as a process of its own, from another folder."""
+    script = Path(reproduce.__file__).resolve()
+    done = subprocess.run([sys.executable, script, "table2", *map(str, trace)], cwd=tmp_path, capture_output=True,
+                          text=True)
+    assert done.returncode == 0 and done.stdout.endswith("paper: its own data, Table 2, not ours.\n"), done.stderr
 
 
 def test_an_unknown_experiment_is_refused(capsys):
@@ -391,6 +402,22 @@ def test_nothing_to_score_is_one_line(capsys, tmp_path, trace):
     code, _, complaint = run(capsys, "figure4b", *trace, "--history", 1)
     assert code == 2 and complaint.endswith("no class has more than 10 active hosts on a test day\n")
     assert not (tmp_path / "out" / "figure4b.csv").exists()
+
+
+def test_an_output_that_is_a_file(capsys, tmp_path, trace):
+    """--out names a file: one line, before anything is computed."""
+    (tmp_path / "out").write_text("mine")
+    code, printed, complaint = run(capsys, "table2", *trace)
+    assert code == 2 and printed == "" and complaint.startswith("reproduce: error: ") and complaint.count("\n") == 1
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_what_was_read_is_said(capsys, tmp_path, trace):
+    """Packets read and records skipped are said, and a reader's warnings once, however many cells."""
+    with (tmp_path / "t.csv").open("a") as file:
+        file.write(f"{START + 9 * DAY},1.2.3.4,9.9.9.9,80\n")
+    code, printed, complaint = run(capsys, "figure4b", *trace, "--history", 1)
+    assert code == 0 and "read 1 files, " in printed and complaint.count("no packets from 2021-12-05") == 1
 
 
 def test_a_trace_without_enough_packets(capsys, tmp_path, trace):
