@@ -42,7 +42,6 @@ def nearest(x, k, metric="cosine", exclude_self=True, queries=None, query_block=
         x = x / x.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
         queries = x if queries is None else (
             queries / queries.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny))
-        offset = x.new_zeros(len(x))
     else:                                                   # |q - x|^2 = |q|^2 - 2 (q x - |x|^2 / 2), in float64:
         x = x.double()                                      # the difference of large squares cancels in float32
         queries = x if queries is None else queries.double()
