@@ -176,6 +176,29 @@ def test_negatives_are_uniform(n):
     assert scipy.stats.chisquare(observed).pvalue > 1e-3
 
 
+def test_negatives_of_a_sparse_day_by_pairs():
+    """Ordered pairs of draws are uniform too: any two non-edges are drawn first and second equally often."""
+    host, port = torch.tensor([0, 1, 2]), torch.tensor([1, 0, 2])
+    count, generator = np.zeros((12, 12)), torch.Generator().manual_seed(2)
+    for _ in range(6000):
+        h, p = graphs.sample_negatives(host, port, 4, 3, 2, generator)
+        assert len(h) == 2
+        count[tuple((3 * h + p).tolist())] += 1
+    free = np.setdiff1d(np.arange(12), [1, 3, 8])           # 4 n < 9 free ones: drawn and replaced, not shuffled
+    possible = count[free[:, None], free][~np.eye(9, dtype=bool)]
+    assert possible.sum() == 6000 and scipy.stats.chisquare(possible).pvalue > 1e-3
+
+
+def test_negatives_of_a_large_day():
+    """Enough draws and no slip over many blocks of the sorted codes: distinct, no edges, as many as asked."""
+    n_hosts, n_ports, n = 3000, 700, 200_000
+    edges = torch.from_numpy(np.random.default_rng(0).choice(n_hosts * n_ports, n, replace=False)).sort()[0]
+    h, p = graphs.sample_negatives(edges // n_ports, edges % n_ports, n_hosts, n_ports, n, torch.Generator())
+    codes = np.union1d((h * n_ports + p).numpy(), edges.numpy())
+    assert len(h) == n and len(codes) == 2 * n
+    assert scipy.stats.kstest((h * n_ports + p).numpy() / (n_hosts * n_ports), "uniform").pvalue > 1e-4
+
+
 def test_tomorrow_does_not_touch_today():
     """The graph of a day depends on that day's packets alone."""
     src, port = random_packets(0)
