@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import datetime
 import functools
-import itertools
 import os
 import platform
 import signal
@@ -148,8 +147,7 @@ class Day(NamedTuple):
     graph: graphs.BipartiteGraph
     x: np.ndarray | None         # (N, 37) float32 scaled features, hosts first; None: without node features
     snapshot: training.Snapshot | None  # for the graph models
-    row: np.ndarray | None       # (n_hosts,) int64 i-darkvec's row of each host
-    corpus: tuple | None         # i-darkvec's (words, offsets), words being rows
+    corpus: tuple | None         # i-darkvec's (words, offsets), words being positions in graph.hosts
     labels: torch.Tensor         # (n_hosts,) int64 ground truth, 0 = Unknown
     packets: int                 # TCP packets of the day before the host filter
 
@@ -169,14 +167,14 @@ def open_input(args):
 
 def prepare(days, truth, args, warn):
     """Each day's graph, features and labels, one after the other; a day without any host is left out."""
-    table, lacking, date = training.empty_table(), set(), None
+    lacking, date = set(), None
     for date, day in days:
         graph, order = graphs.build_graph(day.src, day.port, args.min_packets, args.top_ports)
         n_hosts, n_ports = len(graph.hosts), len(graph.ports)
         if not n_hosts:
             warn(f"{date}: no host sends {args.min_packets} TCP packets or more, the day is left out")
             continue
-        x = snapshot = row = corpus = None
+        x = snapshot = corpus = None
         if not args.no_node_features:
             fields = {name: getattr(day, name) for name in features.FIELDS}
             missing = {FIELD_NAMES[name] for name, column in fields.items() if column is None} - lacking
@@ -188,68 +186,72 @@ def prepare(days, truth, args, warn):
                 {name: column[order] for name, column in fields.items() if column is not None})
             x = features.scale_by_maximum(raw, n_hosts)
         if args.model == "i-darkvec":
-            table, row = training.add_nodes(table, graph.hosts.astype(np.uint64))
-            corpus = day_corpus(day.time, graph, order, row)
+            corpus = day_corpus(day.time, graph, order)
         elif args.model != "features":
-            if args.no_node_features:
-                table, row = training.add_nodes(table, training.node_keys(graph))
-            snapshot = training.make_snapshot(graph, x, row, args.device)
+            snapshot = training.make_snapshot(graph, x, args.device)
         codes = ground_truth.lookup(truth, graph.hosts)
-        if args.mirai and day.seq is None and "seq" not in lacking:
-            warn(f"{date}: the trace has no TCP sequence numbers: --mirai labels nothing")
-            lacking.add("seq")
-        elif args.mirai and day.seq is not None:
+        if args.mirai and day.seq is not None:
             mirai = ground_truth.mirai_hosts(day.src, day.dst, day.seq, args.mirai_packets)
             unlisted = ~ground_truth.listed(truth, graph.hosts)
             codes[unlisted & np.isin(graph.hosts, mirai)] = truth.names.index(MIRAI)
-        yield Day(date, graph, x, snapshot, row, corpus, torch.from_numpy(codes), len(day.src))
+        elif args.mirai and "seq" not in lacking:
+            warn(f"{date}: the trace has no TCP sequence numbers: --mirai labels nothing")
+            lacking.add("seq")
+        yield Day(date, graph, x, snapshot, corpus, torch.from_numpy(codes), len(day.src))
     if date is None:
         raise ValueError("no TCP packets over IPv4 in the input: nothing to embed")
 
 
-def day_corpus(time, graph, order, row):
-    """i-darkvec's (words, offsets) of the kept packets, in order of capture; a host's word is its row."""
+def day_corpus(time, graph, order):
+    """i-darkvec's (words, offsets) of the kept packets, in order of capture; a word is a host's place in the graph."""
     host, port = np.empty(len(time), np.int64), np.empty(len(time), np.int64)
     host[order] = np.repeat(graph.edge_host, graph.weight)
     port[order] = np.repeat(graph.edge_port, graph.weight)
     kept = np.sort(order)
     other = len(graph.ports) - 1 if graph.ports[-1] == graphs.OTHER else None
-    return darkvec.corpus(time[kept], row[host[kept]], port[kept], other)
+    return darkvec.corpus(time[kept], host[kept], port[kept], other)
 
 
 # -- models -----------------------------------------------------------------------------------------------------------
 
-def strategy(args, seed, days, say):
-    """The model of `seed` on its way through the days: yields (result, z) for each, as training's strategies do."""
+def fresh_learner(args, seed):
+    """The model of `seed` before its first day; None for `features`, which learns nothing."""
     if args.model == "features":
-        return ((None, torch.from_numpy(day.x[: len(day.graph.hosts)]) if t > args.train_days else None)
-                for t, day in enumerate(days, 1))
+        return None
     if args.model == "i-darkvec":
-        return darkvec_strategy(args, seed, days)
-    fresh_learner = functools.partial(
-        training.new_learner, args.model, seed, args.device, None if args.no_node_features else features.N_FEATURES,
-        args.hidden_width, args.gcn_width, args.embedding_width, args.head_width, args.learning_rate,
-        args.weight_decay)
-    snapshots = (day.snapshot for day in days)
+        generator = torch.Generator(args.device).manual_seed(seed)
+        return training.Learner(darkvec.DarkVec(args.embedding_width).to(args.device), None, None, generator)
+    return training.new_learner(
+        args.model, seed, args.device, None if args.no_node_features else features.N_FEATURES, args.hidden_width,
+        args.gcn_width, args.embedding_width, args.head_width, args.learning_rate, args.weight_decay)
 
+
+def learn(progress, day, t, args, seed, say):
+    """Day t, counted from 1, passes the model by: (2,) loss and accuracy if it learned something, else None."""
     def log(epoch, loss, accuracy):
         say(f"{'epoch':>10} {epoch:8}/{args.epochs:<23} {loss:.4f} {accuracy:.3f}")
+    today = day.date.toordinal()
+    if args.model == "features":
+        return None
+    if args.model == "i-darkvec":
+        return training.skip_gram(progress, day.graph.hosts, *day.corpus, today, args.epochs)
+    keep_all = args.model == "gcn-gru" and t <= args.train_days
+    training.take(progress, day.snapshot, today, t if keep_all else args.history + 1)
     if args.model == "gcn":
-        return training.static(snapshots, fresh_learner, args.train_days, args.epochs, args.negatives)
-    given = (snapshots, fresh_learner, args.train_days, args.epochs, args.history, args.negatives)
-    return training.frozen(*given, log) if args.model == "gcn-gru" else training.incremental(*given)
+        return training.static(progress, lambda: fresh_learner(args, seed), args.epochs,
+                               args.negatives) if t > args.train_days else None
+    if args.model == "gcn-gru":
+        return training.frozen(progress, args.epochs, args.negatives, log) if t == args.train_days else None
+    return training.incremental(progress, args.epochs, args.negatives)
 
 
-def darkvec_strategy(args, seed, days):
-    """i-darkvec: vocabulary and weights grow day by day (paper 4.2; method.md section 6). It has no accuracy."""
-    generator = torch.Generator(args.device).manual_seed(seed)
-    model, n = darkvec.DarkVec(args.embedding_width).to(args.device), 0
-    for t, day in enumerate(days, 1):
-        n = max(n, int(day.row.max()) + 1)
-        model.grow(n, generator)
-        loss = darkvec.train_day(model, *day.corpus, generator, args.epochs, negatives=5)
-        z = model.V.detach()[torch.from_numpy(day.row).to(args.device)] if t > args.train_days else None
-        yield torch.stack([loss, torch.full_like(loss, torch.nan)]), z
+def embed(progress, day, args):
+    """The embeddings (n_hosts, E) of the day that `learn` was given last; None if nothing was learned so far."""
+    if args.model == "features":
+        return torch.from_numpy(day.x[: len(day.graph.hosts)])
+    if args.model == "i-darkvec":
+        return training.word_vectors(progress, day.graph.hosts)
+    return training.embed_day(progress)
 
 
 # -- the days, one after the other ------------------------------------------------------------------------------------
@@ -260,33 +262,32 @@ def follow(days, truth, args, say, days_expected):
     days: an iterator of Day. days_expected(): how many there will be, as far as is known, or None.
     Returns (rows, runs, n_hosts): a dict per day, per run the knn.Report of every test day, and all days' hosts.
     """
-    days, *streams = itertools.tee(days, 1 + args.runs)
-    learners = [strategy(args, args.seed + i, stream, say) for i, stream in enumerate(streams)]
-    rows, runs, seen = [], [[] for _ in learners], np.empty(0, np.uint32)
-    first_test = max(args.train_days, args.history) + 1
+    seeds = range(args.seed, args.seed + args.runs)
+    models = [training.Progress(None if args.model == "gcn" else fresh_learner(args, seed), args.history)
+              for seed in seeds]
+    rows, runs, seen = [], [[] for _ in seeds], np.empty(0, np.uint32)
     say(report.HEADER)
     with contextlib.ExitStack() as files:
         predictions = None
         start = time.perf_counter()
-        for day, *learned in zip(days, *learners):
+        for t, day in enumerate(days, 1):
             hosts = day.graph.hosts
             new = len(hosts) - np.isin(hosts, seen, assume_unique=True).sum()
             seen = np.union1d(seen, hosts)
-            results = [result for result, _ in learned if result is not None]
-            loss, accuracy = torch.stack(results).mean(0).tolist() if results else (None, None)
-            accuracy = None if accuracy != accuracy else accuracy
+            results = [learn(progress, day, t, args, seed, say) for progress, seed in zip(models, seeds)]
             row = {"date": str(day.date), "hosts": len(hosts), "new_hosts": int(new), "ports": len(day.graph.ports),
-                   "edges": len(day.graph.weight), "packets": day.packets, "loss": loss, "accuracy": accuracy,
-                   "macro_f1": None, "embedded": learned[0][1] is not None}
+                   "edges": len(day.graph.weight), "packets": day.packets, **mean_result(results),
+                   "macro_f1": None, "embedded": False}
 
-            embeddings = [z for _, z in learned]
-            if not row["embedded"]:
-                if len(rows) + 1 >= first_test:
+            if t >= first_test(args):
+                embeddings = [embed(progress, day, args) for progress in models]
+                row["embedded"] = embeddings[0] is not None
+                if not row["embedded"]:
                     warn(f"{day.date}: every host contacts every port, nothing to learn from: not embedded")
-            else:
+            if row["embedded"]:
                 if not all(torch.isfinite(z).all() for z in embeddings):
-                    raise ValueError(f"{day.date}: training diverged, the embeddings are not finite (loss {loss}): "
-                                     f"expected a --learning-rate below {args.learning_rate:g}")
+                    raise ValueError(f"{day.date}: training diverged, the embeddings are not finite (loss "
+                                     f"{row['loss']}): expected a --learning-rate below {args.learning_rate:g}")
                 if not any(earlier["embedded"] for earlier in rows):
                     report.remove_earlier(args.out)
                 names = report.dotted(hosts)
@@ -311,14 +312,25 @@ def follow(days, truth, args, say, days_expected):
     return rows, runs, len(seen)
 
 
+def first_test(args):
+    """The number of the first test day, counted from 1."""
+    return max(args.train_days, args.history) + 1
+
+
+def mean_result(results):
+    """Loss and accuracy of the day, mean over the runs; None where there is none."""
+    results = [result for result in results if result is not None]
+    loss, accuracy = torch.stack(results).mean(0).tolist() if results else (None, None)
+    return {"loss": loss, "accuracy": None if accuracy != accuracy else accuracy}
+
+
 def check_days(rows, args):
     """Raise ValueError, one line, if the days that came do not suffice for a single embedding."""
-    first_test = max(args.train_days, args.history) + 1
     if not rows:
         raise ValueError(f"no host sends {args.min_packets} TCP packets or more on any day: nothing to embed")
-    if len(rows) < first_test:
+    if len(rows) < first_test(args):
         raise ValueError(
-            f"{len(rows)} days of traffic, expected at least {first_test}: --train-days {args.train_days}"
+            f"{len(rows)} days of traffic, expected at least {first_test(args)}: --train-days {args.train_days}"
             f"{f' (windows of --history + 1 = {args.history + 1} days)' * bool(args.history)} and a day to test")
     if not any(row["embedded"] for row in rows):
         few = [name for name, n in (("one host", max(row["hosts"] for row in rows)),

@@ -90,6 +90,11 @@ class DarkVec(nn.Module):
         self.U = nn.Parameter(torch.cat([self.U, self.U.new_zeros(new, E)]))
         self.count = torch.cat([self.count, self.count.new_zeros(new)])
 
+    @torch.no_grad()
+    def keep(self, rows):
+        """Leave only these rows (kept,) int64, which become 0, 1, ...: how hosts are forgotten."""
+        self.V, self.U, self.count = nn.Parameter(self.V[rows]), nn.Parameter(self.U[rows]), self.count[rows]
+
 
 @contextlib.contextmanager
 def one_thread():

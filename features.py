@@ -10,12 +10,20 @@ STATS(x) = sum, minimum, maximum, average, standard deviation (sample, n - 1; 0 
     12-36     STATS over the node's packets of: size, TTL, MSS, window, TCP timestamp (5 columns each)
 
 Packets come sorted by edge, edges by host (as `graph.build_graph` orders them), so every statistic is taken once per
-edge and merged per host and per port. Imports numpy only.
+edge and merged per host and per port. What a model reads is these columns scaled, per day, hosts and ports separately:
+by their maximum (the released code) or, beyond the paper, by rank:
+
+    n       nodes of the kind that day
+    r       (n,) rank of each node's value among them, 1..n; equal values share the average of their ranks
+    Phi     distribution function of the standard normal; x = Phi^-1((r - 0.5) / n), the column's normal scores
+
+Imports numpy and scipy only.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+import scipy.special
 
 FIELDS = ("length", "ttl", "mss", "window", "timestamp")  # packet columns of features 12-36, in this order
 N_FEATURES = 37
@@ -80,6 +88,34 @@ def scale_by_maximum(x, n_hosts):
         top = x[rows].max(axis=0, initial=0)
         scaled[rows] = x[rows] / np.where(top > 0, top, 1)
     return scaled
+
+
+def scale_by_rank(x, n_hosts):
+    """Every column's normal scores over the day's nodes, hosts and ports separately: (N, 37) float32.
+
+    x = Phi^-1((r - 0.5) / n): only the order of a column's values counts, not how heavy its tail is. A constant
+    column becomes 0. x (N, 37), hosts first.
+    """
+    scaled = np.empty(x.shape, np.float32)
+    for rows in (slice(0, n_hosts), slice(n_hosts, None)):
+        r, n = average_ranks(x[rows].astype(np.float32)), len(x[rows])  # float32: equal deviations differ in the last
+        scaled[rows] = scipy.special.ndtri((r - 0.5) / max(n, 1))       # bits of float64, by the order of their sums
+    return scaled
+
+
+def average_ranks(x):
+    """Ranks 1..n of each column's values, ties sharing the average of theirs: x (n, columns) -> float64."""
+    order = np.argsort(x, axis=0)                           # (n, columns)
+    ascending = np.take_along_axis(x, order, axis=0)
+    i = np.broadcast_to(np.arange(len(x))[:, None], x.shape)
+    rises = ascending[1:] != ascending[:-1]                 # between i and i + 1: a run of equal values ends
+    first, last = np.zeros(x.shape, np.int64), np.full(x.shape, len(x) - 1)
+    first[1:], last[:-1] = np.where(rises, i[1:], 0), np.where(rises, i[:-1], len(x) - 1)
+    first = np.maximum.accumulate(first)                    # of the run that holds place i
+    last = np.minimum.accumulate(last[::-1])[::-1]
+    ranks = np.empty(x.shape)
+    np.put_along_axis(ranks, order, (first + last) / 2 + 1, axis=0)
+    return ranks
 
 
 def stats(m):

@@ -204,11 +204,11 @@ def sample_negatives(edge_host, edge_port, n_hosts, n_ports, n, generator):
         taken[key[1:] & (shift - 1)] = equal.to(torch.uint8)
         keep = taken[1:].argsort(stable=True)[:n]           # how many are taken is known to the device alone
         return host[keep], port[keep]
-    key.numpy().sort()                                      # in place; numpy sorts integers ten times faster than torch
-    taken = []
+    key, taken = key.numpy(), []
+    key.sort()                                              # in place; numpy sorts integers ten times faster than torch
     for part in (key[i : i + (1 << 16) + 1] for i in range(0, len(key), 1 << 16)):  # temporaries stay in the cache
-        taken.append(part[1:][(part[1:] ^ part[:-1]) < shift] & (shift - 1))
-    taken = torch.cat(taken) - 1                            # draws that are an edge or were drawn before
+        taken.append(part[1:][np.flatnonzero((part[1:] ^ part[:-1]) < shift)] & (shift - 1))
+    taken = torch.from_numpy(np.concatenate(taken)) - 1     # draws that are an edge or were drawn before
     gap, spare = taken[taken < n], torch.ones(m - n, dtype=torch.bool)
     spare[taken[taken >= n] - n] = False
     spare = n + spare.nonzero()[: len(gap), 0]

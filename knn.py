@@ -1,9 +1,11 @@
-"""Exact k-nearest neighbours, the leave-one-out vote and its report (paper section 4).
+"""Exact k-nearest neighbours, the leave-one-out vote and its report (paper section 4); subnet agreement (our own).
 
     x           (n, E)   one row per host, e.g. its embedding
     similarity  (n, k)   cosine in [-1, 1], or minus the Euclidean distance; neighbours by decreasing similarity
     neighbours  (n, k)   row numbers; equally similar rows come by increasing number
     labels      (n,)     int64 class of each host; 0 is Unknown
+    addresses   (n,)     int64 IPv4 address of each host; its first 24 bits are its /24, its subnet
+    m           (n,)     other hosts among the n in a host's /24
 
 The search goes through blocks of queries and blocks of candidates with a running top k: memory is bounded by one
 block, never n x n. Of a block only the maxima of groups are looked at, then the few groups that matter. CPU and
@@ -192,3 +194,30 @@ def classification_report(labels, predicted, n_classes):
     recall = hit / support
     f1 = 2 * hit / (support + claimed)                      # = 2 P R / (P + R), and 0 without hits
     return Report(classes, support, precision, recall, f1, f1.mean().item())
+
+
+def subnet_agreement(addresses, neighbours):
+    """How well neighbours agree with the hosts' /24, which no feature tells: (agreement, chance), beyond the paper.
+
+    A yardstick without labels, since one operator tends to run the hosts of one /24. Over the hosts with m >= 1:
+    agreement is the share with one of those m among their k neighbours; chance is what k distinct neighbours drawn
+    at random from the other n - 1 hosts would give, the mean of 1 - C(n-1-m, k) / C(n-1, k). Both nan if no host
+    shares its /24. addresses (n,) integers in [0, 2^32); neighbours (n, k) without the row itself, as from `nearest`.
+    Raises ValueError for shapes that do not fit, or addresses that are no integers in that range.
+    """
+    n = len(addresses)
+    if addresses.ndim != 1 or neighbours.ndim != 2 or len(neighbours) != n:
+        raise ValueError("expected addresses (n,) and neighbours (n, k), got "
+                         f"{tuple(addresses.shape)} and {tuple(neighbours.shape)}")
+    if addresses.is_floating_point() or (n and not (addresses.min() >= 0 and addresses.max() < 1 << 32)):
+        span = f", {addresses.min()}..{addresses.max()}" if n else ""
+        raise ValueError(f"addresses must be integers in [0, 2^32), got {addresses.dtype}{span}")
+    _, subnet, hosts = torch.unique(addresses >> 8, return_inverse=True, return_counts=True)
+    m = hosts[subnet] - 1                                   # (n,)
+    shared = m > 0
+    found = (subnet[neighbours] == subnet[:, None]).any(1)  # (n,)
+    k = max(0, min(neighbours.shape[1], n - 1))
+    others = n - 1 - torch.arange(k, dtype=torch.float64, device=addresses.device)  # (k,) left before each draw
+    missed = (m[shared, None] / others).clamp(max=1)        # C(n-1-m, k) / C(n-1, k) = prod_j (1 - m / (n-1-j)),
+    chance = -torch.expm1(torch.log1p(-missed).sum(1))      # in logarithms: no factorial, no cancellation
+    return found[shared].double().mean().item(), chance.mean().item()

@@ -3,24 +3,26 @@
     Snapshot    one day as tensors: its graph, A_hat, propagated features
     Window      days t-H..t as the embedder takes them, and day t's edges for the pretext task
     Learner     embedder, link predictor, optimizer, random generator
+    Progress    a model on its way through the days: all that its next day needs
 
     gcn         static        a fresh model for every day, up to 50 epochs, early stop after 3 without improvement
     gcn-gru     frozen        one model, trained likewise on the windows of days H+1..M, then frozen
     i-gcn       incremental   one model; each day goes on from yesterday's weights and optimizer, H = 0
     i-gcn-gru   incremental   the same with windows of H + 1 days
+    i-darkvec   skip_gram     no graph: the baseline; its vocabulary and weights grow day by day
 
-A strategy is a generator: it takes the days' snapshots, trains as they come, and yields for each day
-(result, z): (2,) loss and accuracy of the pretext task or None, and the hosts' embeddings (n_hosts, d) or None
-on days that are not test days. Imports graph and models.
+Day by day: `take` the day in, let one of the strategies learn from it, `embed` its hosts. Imports graph, models and
+darkvec.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
 import torch
 
+import darkvec
 import graph as graphs
 import models
 
@@ -44,21 +46,35 @@ class Window(NamedTuple):
 
 
 class NodeTable(NamedTuple):
-    """Every node ever seen and its row of the first layer's W, for models without node features."""
+    """The nodes known and their rows of the first layer's W (of V and U), for models without node features."""
     key: np.ndarray            # (nodes,) uint64 ascending: a host's address, or 2^32 + a port's number
-    row: np.ndarray            # (nodes,) int64
+    row: np.ndarray            # (nodes,) int64, a permutation of 0..nodes-1
+    seen: np.ndarray           # (nodes,) int64 number of the last day on which the node was active
+
+
+NO_NODES = NodeTable(np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 @dataclass
 class Learner:
     embedder: torch.nn.Module
-    head: models.LinkPredictor
-    optimizer: torch.optim.Optimizer
+    head: models.LinkPredictor | None
+    optimizer: torch.optim.Optimizer | None
     generator: torch.Generator
 
 
-def make_snapshot(graph, x, row, device):
-    """The day as windows keep it. x (N, 37) float32 scaled features, or None and row (N,) int64 of add_nodes."""
+@dataclass
+class Progress:
+    learner: Learner | None    # None: gcn before its first test day
+    history: int               # H
+    past: list = field(default_factory=list)        # Snapshots, the last of them today's
+    nodes: NodeTable = NO_NODES
+    trained: bool = False      # whether there is anything to embed with
+    window: Window | None = None                    # today's, once it was made
+
+
+def make_snapshot(graph, x, device, row=None):
+    """The day as windows keep it. x (N, 37) float32 scaled features, or None and row (N,) int64, see `take`."""
     A_hat = graphs.normalized_adjacency(graph)
     Ax = None
     if x is not None:
@@ -94,18 +110,20 @@ def node_keys(graph):
     return np.concatenate([graph.hosts.astype(np.uint64), graph.ports.astype(np.uint64) + np.uint64(1 << 32)])
 
 
-def add_nodes(table, key):
-    """The table with unseen nodes added, in their order, and the rows of all of `key` (n,): (NodeTable, (n,) int64)."""
+def add_nodes(table, key, today=0):
+    """The table with unseen nodes added, in their order, and the rows of all of `key` (n,): (NodeTable, (n,) int64).
+
+    today: the number of the day, by which `forget` will know how long a node has been away.
+    """
     fresh = key[~np.isin(key, table.key, assume_unique=True)]
     all_keys = np.concatenate([table.key, fresh])
     all_rows = np.concatenate([table.row, len(table.row) + np.arange(len(fresh))])
+    seen = np.concatenate([table.seen, np.full(len(fresh), today)])
     order = np.argsort(all_keys)
-    table = NodeTable(all_keys[order], all_rows[order])
-    return table, table.row[np.searchsorted(table.key, key)]
-
-
-def empty_table():
-    return NodeTable(np.empty(0, np.uint64), np.empty(0, np.int64))
+    table = NodeTable(all_keys[order], all_rows[order], seen[order])
+    at = np.searchsorted(table.key, key)
+    table.seen[at] = today
+    return table, table.row[at]
 
 
 def new_learner(model, seed, device, n_features=37, hidden=1024, gcn_out=512, n_out=128, head=64,
@@ -122,17 +140,24 @@ def new_learner(model, seed, device, n_features=37, hidden=1024, gcn_out=512, n_
     return Learner(embedder, predictor, optimizer, generator)
 
 
-def grow(learner, row):
-    """Without node features: rows of the first W for all nodes in `row`; Adam's moments of the new ones are zero."""
-    first, state = learner.embedder.gcn.first, learner.optimizer.state
-    fresh = int(row.max()) + 1 - len(first.W)
-    if fresh <= 0:
-        return
-    first.grow(fresh, learner.generator)
-    first.W.grad = None
-    for name in state[first.W].keys() & {"exp_avg", "exp_avg_sq"}:
-        moment = state[first.W][name]
-        state[first.W][name] = torch.cat([moment, moment.new_zeros(fresh, moment.shape[1])])
+def grow(learner, n):
+    """Without node features: rows of the first W for `n` nodes in all; Adam's moments of the new ones are zero."""
+    if isinstance(learner.embedder, darkvec.DarkVec):
+        return learner.embedder.grow(n, learner.generator)
+    first = learner.embedder.gcn.first
+    fresh = n - len(first.W)
+    if fresh > 0:
+        first.grow(fresh, learner.generator)
+        change_moments(learner, lambda moment: torch.cat([moment, moment.new_zeros(fresh, moment.shape[1])]))
+
+
+def change_moments(learner, change):
+    """Adam's two moments of the first W become change(moment) each."""
+    W = learner.embedder.gcn.first.W
+    W.grad = None
+    state = learner.optimizer.state[W]
+    for name in state.keys() & {"exp_avg", "exp_avg_sq"}:
+        state[name] = change(state[name])
 
 
 def can_train(window):
@@ -199,56 +224,114 @@ def embed(learner, window):
     return learner.embedder(window.days)[: window.n_hosts]
 
 
-# -- strategies -------------------------------------------------------------------------------------------------------
+# -- day by day -------------------------------------------------------------------------------------------------------
 
-def static(snapshots, fresh_learner, train_days, epochs, negatives=1, log=None):
-    """gcn: every test day has a model of its own. fresh_learner() makes one; days 1..train_days are passed over."""
-    for t, day in enumerate(snapshots, 1):
-        if t <= train_days:
-            yield None, None
-            continue
-        learner = fresh_learner()
-        if day.row is not None:                             # one row per node of this day alone
-            day = day._replace(row=np.arange(len(day.row)))
-            grow(learner, day.row)
-        window = make_window([day], device_of(learner))
-        result = train(learner, [window], epochs, PATIENCE, negatives, log)
-        yield result, None if result is None else embed(learner, window)
+def take(progress, day, today=0, keep=None):
+    """Make `day`, a Snapshot, today: the last of progress.past, of which the last `keep` (default H + 1) are kept.
+
+    Without node features its nodes get rows, see `add_nodes`; `today` is the number of the day.
+    """
+    if day.Ax is None:
+        progress.nodes, row = add_nodes(progress.nodes, node_keys(day.graph), today)
+        day = day._replace(row=row)
+    progress.past = [*progress.past, day][-(keep or progress.history + 1):]
+    progress.window = None
 
 
-def frozen(snapshots, fresh_learner, train_days, epochs, history, negatives=1, log=None):
-    """gcn-gru: trained once day M = train_days is there, on all windows that end on days H+1..M; then only embeds."""
-    learner, past, trained = fresh_learner(), [], False
-    for t, day in enumerate(snapshots, 1):
-        past.append(day)
-        if day.row is not None:
-            grow(learner, day.row)
-        result, z = None, None
-        if t == train_days:
-            windows = [make_window(past[i - history : i + 1], device_of(learner)) for i in range(history, t)]
-            result = train(learner, windows, epochs, PATIENCE, negatives, log)
-            trained = result is not None
-        elif t > train_days:
-            past = past[-history - 1 :]
-            z = embed(learner, make_window(past, device_of(learner))) if trained else None
-        yield result, z
+def window_of(progress, ago=0):
+    """The window that ends today or `ago` days before; None where fewer than H + 1 days are there for it."""
+    if ago == 0 and progress.window:
+        return progress.window
+    end = len(progress.past) - ago
+    if end <= progress.history:
+        return None
+    if progress.past[-1].row is not None:
+        grow(progress.learner, len(progress.nodes.key))
+    window = make_window(progress.past[end - progress.history - 1 : end], device_of(progress.learner))
+    if ago == 0:
+        progress.window = window
+    return window
 
 
-def incremental(snapshots, fresh_learner, train_days, epochs, history, negatives=1):
-    """i-gcn (history 0) and i-gcn-gru: `epochs` steps on each day's window from day H+1 on, test days then embedded."""
-    learner, past, trained = fresh_learner(), [], False
-    for t, day in enumerate(snapshots, 1):
-        past = [*past, day][-history - 1 :]
-        if day.row is not None:
-            grow(learner, day.row)
-        result, z = None, None
-        if t > history:
-            window = make_window(past, device_of(learner))
-            result = train(learner, [window], epochs, negatives=negatives)
-            trained = trained or result is not None
-            z = embed(learner, window) if trained and t > train_days else None
-        yield result, z
+def embed_day(progress, ago=0):
+    """Today's weights on the window that ends today or `ago` days before: (n_hosts, d) float32 embeddings of its
+    last day's hosts; None while nothing was learned, or where that window is not there."""
+    window = window_of(progress, ago) if progress.trained else None
+    return embed(progress.learner, window) if window else None
+
+
+def forget(progress, before):
+    """Nodes last active before the day of that number give back their rows, if no day of progress.past needs them."""
+    grow(progress.learner, len(progress.nodes.key))
+    keep = progress.nodes.seen >= before
+    for day in progress.past:
+        keep |= np.isin(progress.nodes.row, day.row)
+    if keep.all():
+        return
+    kept = np.sort(progress.nodes.row[keep])                # rows stay in order
+    renumber = np.full(len(keep), -1)
+    renumber[kept] = np.arange(len(kept))
+    key, row, seen = (column[keep] for column in progress.nodes)
+    progress.nodes = NodeTable(key, renumber[row], seen)
+    progress.past = [day._replace(row=renumber[day.row]) for day in progress.past]
+    progress.window = None
+    embedder = progress.learner.embedder
+    rows = torch.from_numpy(kept).to(device_of(progress.learner))
+    if isinstance(embedder, darkvec.DarkVec):
+        return embedder.keep(rows)
+    embedder.gcn.first.W.data = embedder.gcn.first.W.data[rows]
+    change_moments(progress.learner, lambda moment: moment[rows])
 
 
 def device_of(learner):
     return learner.generator.device
+
+
+# -- strategies: what a model learns from today; (2,) loss and accuracy of the pretext task, or None -------------------
+
+def static(progress, fresh_learner, epochs, negatives=1, log=None):
+    """gcn: today has a model of its own, which fresh_learner() makes."""
+    progress.learner = fresh_learner()
+    if progress.past[-1].row is not None:                   # one row per node of this day alone
+        progress.nodes, row = add_nodes(NO_NODES, node_keys(progress.past[-1].graph))
+        progress.past = [progress.past[-1]._replace(row=row)]
+    result = train(progress.learner, [window_of(progress)], epochs, PATIENCE, negatives, log)
+    progress.trained = result is not None
+    return result
+
+
+def frozen(progress, epochs, negatives=1, log=None):
+    """gcn-gru, called on day M = train_days alone: trained on all windows of the days kept, which end on H+1..M."""
+    ends = range(len(progress.past) - progress.history)
+    result = train(progress.learner, [window_of(progress, ago) for ago in reversed(ends)], epochs, PATIENCE,
+                   negatives, log)
+    progress.trained = result is not None
+    return result
+
+
+def incremental(progress, epochs, negatives=1):
+    """i-gcn (H = 0) and i-gcn-gru: `epochs` Adam steps on the window that ends today, from day H+1 on."""
+    window = window_of(progress)
+    result = train(progress.learner, [window], epochs, negatives=negatives) if window else None
+    progress.trained = progress.trained or result is not None
+    return result
+
+
+def skip_gram(progress, hosts, words, offsets, today=0, epochs=1, negatives=5):
+    """i-darkvec: a pass over today's corpus; hosts never seen get rows (paper 4.2; method.md section 6).
+
+    hosts (n_hosts,) addresses; words, offsets as darkvec.corpus gives them, words being positions in `hosts`.
+    There is no accuracy: it is nan.
+    """
+    progress.nodes, row = add_nodes(progress.nodes, hosts.astype(np.uint64), today)
+    grow(progress.learner, len(progress.nodes.key))
+    loss = darkvec.train_day(progress.learner.embedder, row[words], offsets, progress.learner.generator, epochs,
+                             negatives=negatives)
+    progress.trained = True
+    return torch.stack([loss, torch.full_like(loss, torch.nan)])
+
+
+def word_vectors(progress, hosts):
+    """i-darkvec's embeddings of hosts (n,), addresses that it knows: (n, d) float32."""
+    row = progress.nodes.row[np.searchsorted(progress.nodes.key, hosts.astype(np.uint64))]
+    return progress.learner.embedder.V.detach()[torch.from_numpy(row).to(device_of(progress.learner))]

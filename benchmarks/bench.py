@@ -40,7 +40,7 @@ def paper_day(rng, scale):
     graph = graphs.BipartiteGraph(addresses, np.arange(PORTS, dtype=np.int32), pair // PORTS, pair % PORTS,
                                   rng.integers(1, 60, edges))
     x = rng.random((hosts + PORTS, features.N_FEATURES), dtype=np.float32)
-    return training.make_snapshot(graph, x, None, "cpu")
+    return training.make_snapshot(graph, x, "cpu")
 
 
 def dense_products(snapshots, backward, fused=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-VENDORED = ["graph", "features", "models", "knn", "synthetic", "labels", "captures", "textlogs", "darkvec"]
+VENDORED = ["graph", "features", "models", "knn", "whiten", "synthetic", "labels", "captures", "textlogs", "darkvec"]
 RUN_TIME = {"torch", "numpy", "scipy"}
 
 

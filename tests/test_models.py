@@ -21,7 +21,7 @@ def seeded_float64():
 
 def some_days(n_days=4, n_features=5, with_features=True):
     """Snapshots of random small days whose hosts come and go, float64, and the node table of all of them."""
-    table, days, xs = training.empty_table(), [], []
+    table, days, xs = training.NO_NODES, [], []
     for seed in range(n_days):
         src, port = random_packets(seed, n=200)
         hosts = 10 + (src % 23 + 3 * seed) % 29            # a few hosts shared from day to day
@@ -29,7 +29,7 @@ def some_days(n_days=4, n_features=5, with_features=True):
         n = len(graph.hosts) + len(graph.ports)
         x = torch.rand(n, n_features).float().numpy()
         table, row = training.add_nodes(table, training.node_keys(graph))
-        day = training.make_snapshot(graph, x if with_features else None, row, "cpu")
+        day = training.make_snapshot(graph, x if with_features else None, "cpu", row)
         A_hat = day.A_hat.astype("float64")
         days.append(day._replace(A_hat=A_hat, Ax=torch.cat([torch.from_numpy(A_hat @ x.astype("float64")),
                                                             torch.zeros(1, n_features)]) if with_features else None))
@@ -243,7 +243,7 @@ def test_one_step_runs_on_every_device_and_lowers_the_loss(device):
     """Thirty Adam steps on one window lower the pretext loss, in float32, on CPU and on CUDA."""
     torch.set_default_dtype(torch.float32)
     _, days, _ = some_days()
-    days = [training.make_snapshot(day.graph, torch.rand(len(day.row), 37).numpy(), None, device) for day in days]
+    days = [training.make_snapshot(day.graph, torch.rand(len(day.row), 37).numpy(), device) for day in days]
     learner = training.new_learner("i-gcn-gru", 0, device, 37, 64, 32, 16, 8, learning_rate=1e-2)
     window = training.make_window(days, device)
     losses = [training.train_step(learner, window)[0].item() for _ in range(30)]

@@ -21,9 +21,9 @@ def test_vendoring_examples_run_with_the_one_file(module, code, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_there_is_an_example_for_each_of_the_four_modules():
-    """graph, features, models and knn, the modules made for vendoring."""
-    assert {module for module, _ in EXAMPLES} >= {"graph", "features", "models", "knn"}
+def test_there_is_an_example_for_each_of_the_five_modules():
+    """graph, features, models, knn and whiten, the modules made for vendoring."""
+    assert {module for module, _ in EXAMPLES} >= {"graph", "features", "models", "knn", "whiten"}
 
 
 def test_the_file_tree_is_the_top_level():

@@ -10,35 +10,42 @@ WIDTHS = {"n_features": 37, "hidden": 16, "gcn_out": 8, "n_out": 6, "head": 4}
 
 
 def snapshots(n_days, with_features=True, seed=0):
-    table, days = training.empty_table(), []
+    days = []
     for t in range(n_days):
         src, port = random_packets(100 * seed + t)
         graph, _ = graphs.build_graph(10 + src % 40, port, top_ports=8)
         n = len(graph.hosts) + len(graph.ports)
-        table, row = training.add_nodes(table, training.node_keys(graph))
         x = np.random.default_rng(t).random((n, 37), dtype=np.float32) if with_features else None
-        days.append(training.make_snapshot(graph, x, None if with_features else row, "cpu"))
+        days.append(training.make_snapshot(graph, x, "cpu"))
     return days
 
 
-def maker(model, seed=0, with_features=True, made=None):
-    """A fresh_learner function that also collects what it makes."""
-    def fresh():
-        learner = training.new_learner(model, seed, "cpu", **{**WIDTHS, "n_features": 37 if with_features else None})
-        if made is not None:
-            made.append(learner)
-        return learner
-    return fresh
+def maker(model, seed=0, with_features=True):
+    """A function that makes a fresh learner."""
+    widths = {**WIDTHS, "n_features": 37 if with_features else None}
+    return lambda: training.new_learner(model, seed, "cpu", **widths)
 
 
-def run(model, days, with_features=True, made=None, seed=0, train_days=4, epochs=2, history=2):
-    """(result, z) of every day under the model's strategy."""
-    fresh = maker(model, seed, with_features, made)
-    if model == "gcn":
-        return list(training.static(iter(days), fresh, train_days, epochs))
-    if model == "gcn-gru":
-        return list(training.frozen(iter(days), fresh, train_days, epochs, history))
-    return list(training.incremental(iter(days), fresh, train_days, epochs, history if model == "i-gcn-gru" else 0))
+def walk(model, days, with_features=True, seed=0, train_days=4, epochs=2, history=2):
+    """Yields (progress, result, z) of every day as the model's strategy goes; z None on days that are not test days."""
+    fresh = maker(model, seed, with_features)
+    H = history if model.endswith("gru") else 0
+    progress = training.Progress(None if model == "gcn" else fresh(), H)
+    for t, day in enumerate(days, 1):
+        training.take(progress, day, t, t if model == "gcn-gru" and t <= train_days else None)
+        result = None
+        if model == "gcn" and t > train_days:
+            result = training.static(progress, fresh, epochs)
+        elif model == "gcn-gru" and t == train_days:
+            result = training.frozen(progress, epochs)
+        elif model.startswith("i-"):
+            result = training.incremental(progress, epochs)
+        yield progress, result, training.embed_day(progress) if t > train_days else None
+
+
+def run(*arguments, **named):
+    """(result, z) of every day."""
+    return [(result, z) for _, result, z in walk(*arguments, **named)]
 
 
 def weights(learner):
@@ -64,38 +71,36 @@ def test_test_days_are_embedded_and_only_they(model, with_features):
 @pytest.mark.parametrize("model", ["i-gcn", "i-gcn-gru"])
 def test_incremental_weights_change_every_day(model, with_features):
     """ONE learner is trained, and its weights change on every day from H + 1 on, the second included."""
-    made, days = [], snapshots(6, with_features)
-    fresh = maker(model, 0, with_features, made)
+    days = snapshots(6, with_features)
     history = 2 if model == "i-gcn-gru" else 0
-    before = None
-    for t, (result, _) in enumerate(training.incremental(iter(days), fresh, 3, 1, history), 1):
+    before, learner = None, None
+    for t, (progress, result, _) in enumerate(walk(model, days, with_features, train_days=3, epochs=1), 1):
         assert (result is not None) == (t > history)
-        now = {name: p.detach().clone() for name, p in made[0].embedder.named_parameters()}
+        assert learner is None or progress.learner is learner
+        learner = progress.learner
+        now = {name: p.detach().clone() for name, p in learner.embedder.named_parameters()}
         if result is not None and before is not None:
             for name, value in now.items():
                 old = before[name]
-                assert not torch.equal(value[: len(old)], old), (t, name)
+                assert len(old) == 0 or not torch.equal(value[: len(old)], old), (t, name)
         before = now
-    assert len(made) == 1
 
 
 def test_frozen_weights_never_change():
     """gcn-gru trains on day M alone; afterwards its weights stay, bit for bit."""
-    made, days = [], snapshots(7)
     history = []
-    for t, (result, _) in enumerate(training.frozen(iter(days), maker("gcn-gru", made=made), 4, 3, 2), 1):
+    for t, (progress, result, _) in enumerate(walk("gcn-gru", snapshots(7), epochs=3), 1):
         assert (result is not None) == (t == 4)
-        history.append(weights(made[0]))
-    assert len(made) == 1
+        history.append(weights(progress.learner))
     assert torch.equal(history[0], history[2]) and not torch.equal(history[2], history[3])
     assert all(torch.equal(history[3], later) for later in history[4:])
 
 
 def test_static_models_are_fresh_every_day():
     """gcn makes one learner per test day, each from the same first weights."""
-    made, days = [], snapshots(6)
-    run("gcn", days, made=made)
-    assert len(made) == 2
+    days = snapshots(6)
+    learners = [progress.learner for progress, _, _ in walk("gcn", days)]
+    assert learners[:4] == [None] * 4 and learners[4] is not learners[5]
     assert torch.equal(run("gcn", days)[5][1], run("gcn", days[1:], train_days=3)[4][1])
 
 
@@ -157,7 +162,7 @@ def test_epochs_without_patience_are_all_taken():
 
 def complete_day():
     graph, _ = graphs.build_graph(np.full(9, 7, np.uint32), np.repeat([1, 2, 3], 3).astype(np.int32))
-    return training.make_snapshot(graph, np.ones((4, 37), np.float32), None, "cpu")
+    return training.make_snapshot(graph, np.ones((4, 37), np.float32), "cpu")
 
 
 @pytest.mark.parametrize("model", training.MODELS)
@@ -173,24 +178,68 @@ def test_new_nodes_get_rows_and_keep_them():
     """A node has one row for good; hosts and ports of equal number are different nodes."""
     first, _ = graphs.build_graph(np.full(5, 80, np.uint32), np.full(5, 80, np.int32))
     second, _ = graphs.build_graph(np.repeat([3, 80], 5).astype(np.uint32), np.repeat([80, 22], 5).astype(np.int32))
-    table, row = training.add_nodes(training.empty_table(), training.node_keys(first))
+    table, row = training.add_nodes(training.NO_NODES, training.node_keys(first), 1)
     assert row.tolist() == [0, 1]
-    table, row = training.add_nodes(table, training.node_keys(second))
+    table, row = training.add_nodes(table, training.node_keys(second), 2)
     assert row.tolist() == [2, 0, 3, 1] and sorted(table.row.tolist()) == [0, 1, 2, 3]
-    assert training.add_nodes(table, training.node_keys(first))[1].tolist() == [0, 1]
+    assert training.add_nodes(table, training.node_keys(first), 3)[1].tolist() == [0, 1]
+    assert dict(zip(table.key.tolist(), table.seen.tolist())) == {3: 2, 80: 2, 2**32 + 22: 2, 2**32 + 80: 2}
+
+
+def plain_progress(days, model="i-gcn", epochs=2):
+    """A model without node features that has gone through the days."""
+    progress = training.Progress(maker(model, with_features=False)(), 0)
+    for t, day in enumerate(days, 1):
+        training.take(progress, day, t)
+        training.incremental(progress, epochs)
+    return progress
+
+
+def rows_of(progress):
+    """{node: its row of W and of Adam's moments, as one vector}."""
+    W = progress.learner.embedder.gcn.first.W
+    state = progress.learner.optimizer.state[W]
+    parts = torch.cat([W.detach(), state["exp_avg"], state["exp_avg_sq"]], 1)
+    return {key: parts[row].clone() for key, row in zip(progress.nodes.key.tolist(), progress.nodes.row.tolist())}
 
 
 def test_growing_keeps_weights_and_moments():
     """New rows leave the old rows and Adam's moments as they were; the new rows' moments are zero."""
-    days = snapshots(2, with_features=False)
-    learner = maker("i-gcn", with_features=False)()
-    training.grow(learner, days[0].row)
-    n = len(days[0].row)
-    training.train(learner, [training.make_window(days[:1], "cpu")], 2)
-    W = learner.embedder.gcn.first.W
-    old, moments = W.detach().clone(), {k: v.clone() for k, v in learner.optimizer.state[W].items()}
-    training.grow(learner, np.array([n + 4]))
-    assert len(W) == n + 5 and torch.equal(W[:n], old) and W[n:].std() > 0
-    for name in ("exp_avg", "exp_avg_sq"):
-        grown = learner.optimizer.state[W][name]
-        assert torch.equal(grown[:n], moments[name]) and not grown[n:].any()
+    progress = plain_progress(snapshots(1, with_features=False))
+    before, n = rows_of(progress), len(progress.nodes.key)
+    training.take(progress, snapshots(2, with_features=False)[1], 2)
+    training.window_of(progress)
+    after = rows_of(progress)
+    assert len(after) > n and all(torch.equal(after[key], value) for key, value in before.items())
+    for key in after.keys() - before.keys():
+        assert after[key][:16].std() > 0 and not after[key][16:].any()
+
+
+def test_forgotten_nodes_give_back_their_rows():
+    """`forget` drops the nodes not seen since the given day; every other keeps its weights and moments bit for bit."""
+    days = snapshots(3, with_features=False)
+    progress = plain_progress(days)
+    before = rows_of(progress)
+    gone = set(progress.nodes.key[progress.nodes.seen < 3].tolist())
+    z = training.embed_day(progress)
+    training.forget(progress, 3)
+    after = rows_of(progress)
+    assert gone and before.keys() - after.keys() == gone
+    assert all(torch.equal(before[key], value) for key, value in after.items())
+    assert sorted(progress.nodes.row.tolist()) == list(range(len(after)))
+    assert len(progress.learner.embedder.gcn.first.W) == len(after)
+    assert torch.equal(training.embed_day(progress), z)
+    training.incremental(progress, 1)
+    assert torch.isfinite(training.embed_day(progress)).all()
+
+
+def test_nodes_of_the_window_are_not_forgotten():
+    """A day that stands in the window keeps its nodes' rows however long ago it was."""
+    progress = training.Progress(maker("i-gcn-gru", with_features=False)(), 2)
+    for t, day in enumerate(snapshots(4, with_features=False), 1):
+        training.take(progress, day, t)
+        training.incremental(progress, 1)
+    needed = set(np.concatenate([training.node_keys(day.graph) for day in progress.past]).tolist())
+    training.forget(progress, 1000)
+    assert set(progress.nodes.key.tolist()) == needed
+    assert torch.isfinite(training.embed_day(progress)).all()
