@@ -154,6 +154,22 @@ def rows_for(A_hat, position, n_absent=1):
     return scipy.sparse.csr_matrix((data, indices, indptr), shape=(len(position), A_hat.shape[1] + n_absent))
 
 
+def without_empty_columns(matrix, worth=0.8):
+    """A CSR matrix without its empty columns, and the numbers of the others: (matrix, used (columns,) int64).
+
+    Nodes of an earlier day that no wanted row touches need no hidden layer: most of them, where few nodes stay from
+    day to day. (matrix itself, None) where more than the share `worth` of the columns is used.
+    """
+    touched = np.zeros(matrix.shape[1], bool)
+    touched[matrix.indices] = True
+    used = np.flatnonzero(touched)
+    if len(used) > worth * len(touched):
+        return matrix, None
+    number = (np.cumsum(touched) - 1).astype(np.int32)
+    parts = matrix.data, number[matrix.indices], matrix.indptr
+    return scipy.sparse.csr_matrix(parts, (matrix.shape[0], len(used))), used
+
+
 def as_torch(matrix, device="cpu"):
     """(A, A_T): a scipy CSR matrix and its transpose as torch.sparse CSR tensors.
 

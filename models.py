@@ -121,7 +121,7 @@ class GCN(nn.Module):
             z = torch.relu(z) @ W                           # (N + absent, n_out)
         else:
             z = HiddenProduct.apply(x, self.first.W, self.first.b, W)
-        return propagate(rows, z) + (self.second.b @ weight + bias)
+        return propagate(rows, z).add_(self.second.b @ weight + bias)  # in place: one (N_t, n_out) less to touch
 
 
 class NodeRows(nn.Module):
@@ -176,11 +176,11 @@ class GRU(nn.Module):
 
     def step(self, x, h):
         x_r, x_u, x_n = x.chunk(3, dim=1)                   # (N, E) each, of x W + b
-        h_r, h_u, h_n = (h @ self.U + self.c).chunk(3, dim=1)
-        r = torch.sigmoid(x_r + h_r)                        # reset gate
-        u = torch.sigmoid(x_u + h_u)                        # update gate
-        n = torch.tanh(x_n + r * h_n)                       # candidate
-        return (1 - u) * n + u * h
+        h_r, h_u, h_n = torch.addmm(self.c, h, self.U).chunk(3, dim=1)  # h U + c
+        r = (x_r + h_r).sigmoid_()                          # reset gate; in place: nothing else needs the sum
+        u = (x_u + h_u).sigmoid_()                          # update gate
+        n = torch.addcmul(x_n, r, h_n).tanh_()              # candidate, x_n + r * h_n
+        return torch.lerp(n, h, u)                          # (1 - u) * n + u * h
 
 
 class ActiveNorm(nn.Module):

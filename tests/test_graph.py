@@ -2,6 +2,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import scipy.sparse
 import scipy.stats
 import torch
 
@@ -136,6 +137,18 @@ def test_rows_for_select_and_fill():
             assert shared[i, -1] == 1 and not shared[i, :-1].any()
             assert own[i, len(A) + absent] == 1 and own[i].sum() == 1
             absent += 1
+
+
+@pytest.mark.parametrize("worth", [0.8, 0.5])
+def test_empty_columns_go_and_the_product_stays(worth):
+    """Without its empty columns the matrix makes the same product of the rows that are left; few of them stay."""
+    dense = np.zeros((4, 5), np.float32)
+    dense[[0, 0, 2], [1, 4, 3]] = [0.5, 0.25, 2]            # 3 of 5 columns are used
+    matrix, used = graphs.without_empty_columns(scipy.sparse.csr_matrix(dense), worth)
+    if worth == 0.5:
+        assert used is None and (matrix.toarray() == dense).all()
+    else:
+        assert used.tolist() == [1, 3, 4] and (matrix.toarray() == dense[:, used]).all()
 
 
 def edges_of(mask):
