@@ -139,7 +139,7 @@ def fast(quick):
 
 
 def neighbours(quick):
-    for n, n_queries in ((10_000, 10_000), (100_000, 4096), (1_000_000, 2048)):
+    for n, n_queries in ((10_000, 10_000), (100_000, 4096), (1_000_000, 1024)):
         n = n // 20 if quick else n
         x = torch.nn.functional.normalize(torch.randn(n, 128))
         queries = None if n_queries == n else x[:n_queries].clone()
