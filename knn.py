@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 
 UNKNOWN = 0
-GROUP = 32  # neighbouring candidates whose similarities are reduced to their maximum before anything is selected
+GROUP = 16  # neighbouring candidates whose similarities are reduced to their maximum before anything is selected
 BLOCKS = {"cpu": (512, 16384, 512),  # queries, candidates, and candidates of a product: its 1 MB stay in the cache
           "cuda": (8192, 65536, 65536)}
 
@@ -81,12 +81,14 @@ def whole_groups(n):
 def similarities(x, query, offset, diagonal, buffer):
     """x query^T - offset for a block of candidates x, in `buffer`, and its maxima over groups of candidates.
 
-    Returns (s (groups, GROUP, queries), maxima (groups, queries)). What is no candidate gets the lowest float: entries
-    past the end of x in the last group and, unless diagonal is None, entries (i, i + diagonal), a row and itself.
+    Returns (s (groups, GROUP, queries), maxima (groups, filled up to a multiple of GROUP, queries)). What is no
+    candidate gets the lowest float: entries past the end of x and, unless diagonal is None, entries (i, i + diagonal),
+    a row and itself.
     """
     lowest = torch.finfo(x.dtype).min
     s = buffer[: whole_groups(len(x)) * len(query)].view(-1, GROUP, len(query))
-    maxima, tile = s.new_empty(len(s), len(query)), BLOCKS[x.device.type][2]
+    maxima, tile = s.new_empty(whole_groups(len(s)), len(query)), BLOCKS[x.device.type][2]
+    maxima[len(s) :] = lowest
     for i in range(0, len(x), tile):                        # each tile's maxima while it is in the cache
         rows, groups = slice(i, i + tile), slice(i // GROUP, (i + tile) // GROUP)
         part, n = s[groups].view(-1, len(query)), len(x[rows])
@@ -96,25 +98,35 @@ def similarities(x, query, offset, diagonal, buffer):
             part[:n] -= offset[rows]
         if diagonal is not None:
             part.diagonal(i + diagonal).fill_(lowest)
-        torch.amax(s[groups], 1, out=maxima[groups])
+        torch.amax(s[groups], 1, out=maxima[: len(s)][groups])
     return s, maxima
 
 
 def merge(s, maxima, first, best, who):
     """Bring a block's similarities, candidates numbered from `first`, into the running top k, in place.
 
-    s (groups, GROUP, queries) and maxima (groups, queries) as from `similarities`; best, who (queries, k). A query's k
-    best lie in its k groups of largest maximum (ties: the lower group): each of those holds an entry that comes before
-    all entries of any other group.
+    s and maxima as from `similarities`; best, who (queries, k).
     """
     k = best.shape[1]
     gain = (maxima.amax(0) > best[:, -1]).nonzero()[:, 0]   # queries with something better: ever fewer
-    at = top(maxima.index_select(1, gain).T, k)[1].sort(dim=1)[0]  # (gain, k) their best groups, ascending
-    value = torch.cat([best[gain], s[at, :, gain[:, None]].flatten(1)], 1)  # (gain, k + k GROUP): equals by number
-    best[gain], column = top(value, k)
-    new = (column - k).clamp(min=0)                         # where among the block's entries, if not of earlier blocks
-    new = first + at.gather(1, new // GROUP) * GROUP + new % GROUP
-    who[gain] = torch.where(column < k, who[gain].gather(1, column.clamp(max=k - 1)), new)
+    value, at = largest(s.flatten(0, 1), gain, k, maxima)
+    best[gain], column = top(torch.cat([best[gain], value], 1), k)  # earlier blocks come first: ties by number
+    who[gain] = torch.cat([who[gain], at + first], 1).gather(1, column)
+
+
+def largest(s, columns, k, maxima=None):
+    """The k largest entries of the given columns of s (n, queries), as `top` orders them: (values, rows) (columns, k).
+
+    A column's k largest lie in its k groups of rows of largest maximum (ties: the upper group): each of those holds
+    an entry that comes before all entries of any other group. maxima: those of the groups, where they are known.
+    """
+    if maxima is None and (len(s) <= 4 * GROUP or len(s) % GROUP):
+        return top(s.index_select(1, columns).T, k)
+    s = s.view(-1, GROUP, s.shape[1])
+    maxima = s.amax(1) if maxima is None else maxima
+    group = largest(maxima, columns, min(k, len(s)))[1].sort(dim=1)[0]  # (columns, k) ascending
+    value, at = top(s[group, :, columns[:, None]].flatten(1), k)
+    return value, group.gather(1, at // GROUP) * GROUP + at % GROUP
 
 
 def top(s, k):

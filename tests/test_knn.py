@@ -151,9 +151,10 @@ def test_report_without_labels_is_empty():
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("k", [1, 3, 8, 9, 40])
-@pytest.mark.parametrize("tile", [32, 1024])
-def test_groups_and_tiles_lose_no_neighbour(device, k, tile, monkeypatch):
+@pytest.mark.parametrize(("group", "tile"), [(16, 32), (16, 1024), (2, 32)])
+def test_groups_and_tiles_lose_no_neighbour(device, k, group, tile, monkeypatch):
     """Over many groups, tiles and blocks, with many equal similarities, it is the full matrix's stable sort."""
+    monkeypatch.setattr(knn, "GROUP", group)                # 2: groups of groups of groups
     monkeypatch.setattr(knn, "BLOCKS", {"cpu": (64, 160, tile), "cuda": (64, 160, tile)})
     of = torch.randint(0, 9, (500, 2), generator=torch.Generator().manual_seed(0))
     x = torch.nn.functional.one_hot(of, 9).sum(1)[:, :8].float().to(device)  # e_i + e_j: few distinct similarities
