@@ -138,31 +138,29 @@ def fast(quick):
     yield from steps(quick, (2, 2), ", fast")
 
 
-def neighbours(quick):
-    for n, n_queries in ((10_000, 10_000), (100_000, 4096), (1_000_000, 1024)):
-        n = n // 20 if quick else n
-        x = torch.nn.functional.normalize(torch.randn(n, 128))
-        queries = None if n_queries == n else x[:n_queries].clone()
-        q = x if queries is None else queries
-        buffer = torch.empty(1024 * 512)
+def neighbours(quick, n, n_queries):
+    n, n_queries = (n // 20, min(n // 20, n_queries)) if quick else (n, n_queries)
+    x = torch.nn.functional.normalize(torch.randn(n, 128))
+    queries = None if n_queries == n else x[:n_queries].clone()
+    q = x[:n_queries]
+    buffer = torch.empty(1024 * 512)
 
-        def product():                                      # by blocks that stay in the cache, into one buffer
-            for i in range(0, len(q), 512):
-                for c in range(0, len(x), 1024):
-                    a, b = x[c : c + 1024], q[i : i + 512]
-                    torch.mm(a, b.T, out=buffer[: len(a) * len(b)].view(len(a), len(b)))
+    def product():                                          # by blocks that stay in the cache, into one buffer
+        for i in range(0, len(q), 512):
+            for c in range(0, len(x), 1024):
+                a, b = x[c : c + 1024], q[i : i + 512]
+                torch.mm(a, b.T, out=buffer[: len(a) * len(b)].view(len(a), len(b)))
 
-        def ours():
-            return knn.nearest(x, 3, queries=queries)
-        name = f"3 nearest among {n:,}, {len(q):,} queries"
-        yield measured(name, ours, "the similarity product", product, 1.3)
-        for library, search in (("scikit-learn, brute force", scikit_search), ("faiss IndexFlatIP", faiss_search)):
-            try:
-                theirs = search(x.numpy(), q.numpy())
-            except ImportError:
-                yield {"part": f"  against {library}", "note": "not installed, skipped"}
-                continue
-            yield measured("  the same", ours, library, theirs, 1.0)
+    def ours():
+        return knn.nearest(x, 3, queries=queries)
+    yield measured(f"3 nearest among {n:,}, {n_queries:,} queries", ours, "the similarity product", product, 1.3)
+    for library, search in (("scikit-learn, brute force", scikit_search), ("faiss IndexFlatIP", faiss_search)):
+        try:
+            theirs = search(x.numpy(), q.numpy())
+        except ImportError:
+            yield {"part": f"  the same against {library}", "note": "not installed, skipped"}
+            continue
+        yield measured(f"  {n:,} against {library}", ours, library, theirs, 1.0)
 
 
 def scikit_search(x, queries):
@@ -321,9 +319,10 @@ def device_peak():
     return torch.cuda.max_memory_allocated() / 1e9
 
 
-PARTS = {"steps": (steps, [()]), "fast": (fast, [()]), "knn": (neighbours, [()]), "packets": (packets, [()]),
-         "negatives": (negatives, [()]), "growth": (growth, [(0.1,), (1.0,), (5.0,)]), "small": (small, [()]),
-         "month": (month, [()])}
+PARTS = {                                                   # name: (function, its calls' arguments, a process each)
+    "steps": (steps, [()]), "fast": (fast, [()]), "packets": (packets, [()]), "negatives": (negatives, [()]),
+    "knn": (neighbours, [(10_000, 10_000), (100_000, 4096), (1_000_000, 1024)]),
+    "growth": (growth, [(1.0,), (0.1,), (5.0,)]), "small": (small, [()]), "month": (month, [()])}
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
@@ -364,20 +363,17 @@ def main():
           "bound: measured in turn with the part")
     rows = []
     for part, calls in parts:
-        of_part = []
+        base = None                                         # growth: relative to the first scale of the list
         for arguments in calls:
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-                of_part += process.submit(rows_of, part, args.quick, args.threads, arguments).result()
-            if part is growth and len(of_part) < len(calls):
-                continue
-            if part is growth:
-                paper = of_part[1]
-                for row in of_part:
-                    row["growth"] = row["per_edge_us"] / paper["per_edge_us"]
-                    row["note"] = f"memory per edge {row['per_edge_kb'] / paper['per_edge_kb']:.2f}"
+                of_part = process.submit(rows_of, part, args.quick, args.threads, arguments).result()
             for row in of_part:
+                if part is growth:
+                    base = base or row
+                    row["growth"] = row["per_edge_us"] / base["per_edge_us"]
+                    row["note"] = f"memory per edge {row['per_edge_kb'] / base['per_edge_kb']:.2f}"
                 print(line(row, before.get(row["part"])), flush=True)
-        rows += of_part
+            rows += of_part
     if args.json:
         args.json.write_text(json.dumps({"torch": torch.__version__, "threads": args.threads, "parts": rows}, indent=2))
 
