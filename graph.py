@@ -154,6 +154,22 @@ def rows_for(A_hat, position, n_absent=1):
     return scipy.sparse.csr_matrix((data, indices, indptr), shape=(len(position), A_hat.shape[1] + n_absent))
 
 
+def without_empty_columns(matrix, worth=0.8):
+    """A CSR matrix without its empty columns, and the numbers of the others: (matrix, used (columns,) int64).
+
+    Nodes of an earlier day that no wanted row touches need no hidden layer: most of them, where few nodes stay from
+    day to day. (matrix itself, None) where more than the share `worth` of the columns is used.
+    """
+    touched = np.zeros(matrix.shape[1], bool)
+    touched[matrix.indices] = True
+    used = np.flatnonzero(touched)
+    if len(used) > worth * len(touched):
+        return matrix, None
+    number = (np.cumsum(touched) - 1).astype(np.int32)
+    parts = matrix.data, number[matrix.indices], matrix.indptr
+    return scipy.sparse.csr_matrix(parts, (matrix.shape[0], len(used))), used
+
+
 def as_torch(matrix, device="cpu"):
     """(A, A_T): a scipy CSR matrix and its transpose as torch.sparse CSR tensors.
 
@@ -176,30 +192,63 @@ def count_non_edges(n_hosts, n_ports, n_edges):
 def sample_negatives(edge_host, edge_port, n_hosts, n_ports, n, generator):
     """`n` negative edges: pairs drawn uniformly from V_A x V_B, all distinct, none an edge (method, pretext task).
 
-    With the edges' codes c_0 < c_1 < ... (code = host * n_ports + port), the r-th non-edge has the code
-    r + #{i : c_i - i <= r}: non-edges are drawn by rank, and nothing has to be rejected for being an edge.
+    More pairs than needed are drawn with replacement; edges and repeats among the first n are replaced by the
+    surplus. That treats all non-edges alike: every ordered n distinct ones are equally likely. Pairs are compared as
+    numbers (code = host * n_ports + port), edges and draws sorted together: equal ones then are neighbours. Where n
+    is a good part of all non-edges, these are shuffled instead.
 
     edge_host, edge_port (E,) int64 tensors sorted by (host, port). Returns (host, port), two (m,) int64 tensors on
-    the edges' device in random order; m = n, or all non-edges where fewer than n exist.
+    the edges' device in random order; m = n, or all non-edges where fewer than n exist. No host synchronization.
     """
-    code = edge_host * n_ports + edge_port                  # (E,) ascending
-    free = count_non_edges(n_hosts, n_ports, len(code))
-    rank = _distinct(min(n, free), free, generator, code.device)
+    free, pairs = count_non_edges(n_hosts, n_ports, len(edge_host)), n_hosts * n_ports
+    if 4 * n >= free:
+        return _shuffled_non_edges(edge_host * n_ports + edge_port, n_ports, n, free, generator)
+    m, device = _enough_draws(n, free, pairs), edge_host.device
+    host = torch.randint(n_hosts, (m,), generator=generator, device=device)
+    port = torch.randint(n_ports, (m,), generator=generator, device=device)
+    shift = 1 << m.bit_length()
+    if pairs * shift >= 1 << 63:
+        raise ValueError(f"expected fewer hosts, ports and negatives, got {n_hosts} x {n_ports} and {n}")
+    key = torch.empty(len(edge_host) + m, dtype=torch.int64, device=device)  # code * shift + 0: edge, i: the i-th draw
+    edges, draws = key[: len(edge_host)], key[len(edge_host) :]
+    torch.mul(edge_host, n_ports * shift, out=edges).add_(edge_port, alpha=shift)
+    torch.arange(1, m + 1, out=draws).add_(host, alpha=n_ports * shift).add_(port, alpha=shift)
+    if key.is_cuda:
+        key = key.sort()[0]
+        equal = (key[1:] ^ key[:-1]) < shift
+        taken = torch.zeros(m + 1, dtype=torch.uint8, device=device)
+        taken[key[1:] & (shift - 1)] = equal.to(torch.uint8)
+        keep = taken[1:].argsort(stable=True)[:n]           # how many are taken is known to the device alone
+        return host[keep], port[keep]
+    key, taken = key.numpy(), []
+    key.sort()                                              # in place; numpy sorts integers ten times faster than torch
+    for part in (key[i : i + (1 << 16) + 1] for i in range(0, len(key), 1 << 16)):  # temporaries stay in the cache
+        taken.append(part[1:][np.flatnonzero((part[1:] ^ part[:-1]) < shift)] & (shift - 1))
+    taken = torch.from_numpy(np.concatenate(taken)) - 1     # draws that are an edge or were drawn before
+    gap, spare = taken[taken < n], torch.ones(m - n, dtype=torch.bool)
+    spare[taken[taken >= n] - n] = False
+    spare = n + spare.nonzero()[: len(gap), 0]
+    host[gap], port[gap] = host[spare], port[spare]
+    return host[:n], port[:n]
+
+
+def _enough_draws(n, free, pairs):
+    """So many draws from `pairs` that n distinct ones of the `free` non-edges are certain: missed with p < 1e-13.
+
+    Repeats are about Poisson(n^2 / 2 free), draws of an edge binomial; both with a margin of 8 standard deviations.
+    """
+    repeats, share = n * n / (2 * free), free / pairs
+    wanted = n + 1.6 * repeats + 8 * repeats**0.5 + 32
+    spread = 4 * (1 - share) ** 0.5                         # m share - 8 sqrt(m share (1 - share)) = wanted
+    return int((spread + (spread**2 + wanted) ** 0.5) ** 2 / share) + 1
+
+
+def _shuffled_non_edges(code, n_ports, n, free, generator):
+    """The first `n` of all non-edges in random order, drawn by rank: the r-th has the code r + #{i : code_i - i <= r}.
+
+    code (E,) int64 of the edges, ascending.
+    """
+    rank = torch.randperm(free, generator=generator, device=code.device)[:n]
     before = code - torch.arange(len(code), device=code.device)  # non-edges before each edge
     negative = rank + torch.searchsorted(before, rank, right=True)
     return negative // n_ports, negative % n_ports
-
-
-def _distinct(n, bound, generator, device):
-    """`n` distinct integers drawn uniformly from [0, bound), in random order: (n,) int64."""
-    if 4 * n >= bound:
-        return torch.randperm(bound, generator=generator, device=device)[:n]
-    # Draw enough that n distinct ones are certain (the repeats are about Poisson(n^2 / 2 bound): the margin is
-    # missed with probability below 1e-13) and keep the first of each: no loop, no host synchronization.
-    repeats = n * n / (2 * bound)
-    m = n + int(1.6 * repeats + 8 * repeats**0.5) + 32
-    draw = torch.randint(bound, (m,), generator=generator, device=device)
-    value, at = draw.sort(stable=True)
-    repeat = torch.zeros(m, dtype=torch.bool, device=device)
-    repeat[at[1:]] = value[1:] == value[:-1]
-    return draw[repeat.to(torch.uint8).argsort(stable=True)[:n]]

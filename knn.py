@@ -8,7 +8,8 @@
     m           (n,)     other hosts among the n in a host's /24
 
 The search goes through blocks of queries and blocks of candidates with a running top k: memory is bounded by one
-block, never n x n. CPU and CUDA run the same code. Imports torch only.
+block, never n x n. Of a block only the maxima of groups are looked at, then the few groups that matter. CPU and
+CUDA run the same code. Imports torch only.
 """
 
 from typing import NamedTuple
@@ -16,6 +17,9 @@ from typing import NamedTuple
 import torch
 
 UNKNOWN = 0
+GROUP = 16  # neighbouring candidates whose similarities are reduced to their maximum before anything is selected
+BLOCKS = {"cpu": (512, 16384, 512),  # queries, candidates, and candidates of a product: its 1 MB stay in the cache
+          "cuda": (8192, 65536, 65536)}
 
 
 def standardize(x):
@@ -26,12 +30,12 @@ def standardize(x):
     return x / torch.where(deviation > 0, deviation, 1)
 
 
-def nearest(x, k, metric="cosine", exclude_self=True, queries=None, query_block=1024, block=16384):
+def nearest(x, k, metric="cosine", exclude_self=True, queries=None, query_block=None, block=None):
     """The k rows of x (n, E) nearest to each query: (similarity (q, k), neighbours (q, k) int64).
 
     queries (q, E), or None for x itself; exclude_self then leaves each row out of its own neighbours. Fewer than k
     candidates: as many columns as there are. metric "cosine" (a zero row is similar 0 to everything) or
-    "euclidean" (similarity = minus the distance). Memory: query_block x block similarities.
+    "euclidean" (similarity = minus the distance). Memory: query_block x block similarities (None: BLOCKS).
     Raises ValueError for another metric, k < 1, or shapes that do not fit.
     """
     if metric not in ("cosine", "euclidean"):
@@ -40,45 +44,104 @@ def nearest(x, k, metric="cosine", exclude_self=True, queries=None, query_block=
         shape = tuple((x if queries is None else queries).shape)
         raise ValueError(f"expected k >= 1 and rows of one width, got k = {k}, x {tuple(x.shape)}, queries {shape}")
     exclude_self = exclude_self and queries is None
-    if metric == "cosine":
-        x = x / x.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-        queries = x if queries is None else (
-            queries / queries.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny))
-    else:                                                   # |q - x|^2 = |q|^2 - 2 (q x - |x|^2 / 2), in float64:
-        x = x.double()                                      # the difference of large squares cancels in float32
-        queries = x if queries is None else queries.double()
-        offset = x.square().sum(1) / 2
+    # Euclidean: |q - x|^2 = |q|^2 - 2 (q x - |x|^2 / 2), in float64: the difference of large squares cancels in float32
+    prepare = unit if metric == "cosine" else torch.Tensor.double
+    x, queries = prepare(x), None if queries is None else prepare(queries)
+    queries = x if queries is None else queries
+    offset = x.square().sum(1, keepdim=True) / 2 if metric == "euclidean" else None
 
     k = max(0, min(k, len(x) - exclude_self))
-    similarity = x.new_empty(len(queries), k)
-    neighbours = torch.empty(len(queries), k, dtype=torch.int64, device=x.device)
+    similarity = x.new_full((len(queries), k), torch.finfo(x.dtype).min)
+    neighbours = torch.zeros(len(queries), k, dtype=torch.int64, device=x.device)
+    query_block, block = query_block or BLOCKS[x.device.type][0], block or BLOCKS[x.device.type][1]
+    buffer = x.new_empty(whole_groups(min(block, len(x))) * min(query_block, len(queries)))
     for q in range(0, len(queries) if k else 0, query_block):
         query = queries[q : q + query_block]
-        best = x.new_empty(len(query), 0)
-        who = torch.empty(len(query), 0, dtype=torch.int64, device=x.device)
+        best, who = similarity[q : q + query_block], neighbours[q : q + query_block]  # (queries, k), the running top
         for c in range(0, len(x), block):
-            s = query @ x[c : c + block].T                  # (queries, candidates) of this block
-            if metric == "euclidean":
-                s -= offset[c : c + block]
-            if exclude_self:                                # the diagonal of the n x n matrix within this block
-                s.diagonal(q - c).fill_(-torch.inf)
-            s, at = top(s, k)
-            best, who = torch.cat([best, s], 1), torch.cat([who, at + c], 1)
-            best, at = top(best, k)                         # running top k; earlier blocks first: ties by number
-            who = who.gather(1, at)
-        similarity[q : q + query_block], neighbours[q : q + query_block] = best, who
+            s, maxima = similarities(x[c : c + block], query, None if offset is None else offset[c : c + block],
+                                     c - q if exclude_self else None, buffer)
+            merge(s, maxima, c, best, who)
     if metric == "euclidean":
         squared = queries.square().sum(1, keepdim=True) - 2 * similarity
         similarity = -squared.clamp(min=0).sqrt()
     return similarity, neighbours
 
 
+def unit(x):
+    """Rows of length 1; a zero row stays zero."""
+    return x / x.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+
+
+def whole_groups(n):
+    """n rounded up to a multiple of GROUP."""
+    return -(-n // GROUP) * GROUP
+
+
+def similarities(x, query, offset, diagonal, buffer):
+    """x query^T - offset for a block of candidates x, in `buffer`, and its maxima over groups of candidates.
+
+    Returns (s (groups, GROUP, queries), maxima (groups, filled up to a multiple of GROUP, queries)). What is no
+    candidate gets the lowest float: entries past the end of x and, unless diagonal is None, entries (i, i + diagonal),
+    a row and itself.
+    """
+    lowest = torch.finfo(x.dtype).min
+    s = buffer[: whole_groups(len(x)) * len(query)].view(-1, GROUP, len(query))
+    maxima, tile = s.new_empty(whole_groups(len(s)), len(query)), BLOCKS[x.device.type][2]
+    maxima[len(s) :] = lowest
+    for i in range(0, len(x), tile):                        # each tile's maxima while it is in the cache
+        rows, groups = slice(i, i + tile), slice(i // GROUP, (i + tile) // GROUP)
+        part, n = s[groups].view(-1, len(query)), len(x[rows])
+        torch.mm(x[rows], query.T, out=part[:n])
+        part[n:] = lowest
+        if offset is not None:
+            part[:n] -= offset[rows]
+        if diagonal is not None:
+            part.diagonal(i + diagonal).fill_(lowest)
+        torch.amax(s[groups], 1, out=maxima[: len(s)][groups])
+    return s, maxima
+
+
+def merge(s, maxima, first, best, who):
+    """Bring a block's similarities, candidates numbered from `first`, into the running top k, in place.
+
+    s and maxima as from `similarities`; best, who (queries, k).
+    """
+    k = best.shape[1]
+    gain = (maxima.amax(0) > best[:, -1]).nonzero()[:, 0]   # queries with something better: ever fewer
+    value, at = largest(s.flatten(0, 1), gain, k, maxima)
+    best[gain], column = top(torch.cat([best[gain], value], 1), k)  # earlier blocks come first: ties by number
+    who[gain] = torch.cat([who[gain], at + first], 1).gather(1, column)
+
+
+def largest(s, columns, k, maxima=None):
+    """The k largest entries of the given columns of s (n, queries), as `top` orders them: (values, rows) (columns, k).
+
+    A column's k largest lie in its k groups of rows of largest maximum (ties: the upper group): each of those holds
+    an entry that comes before all entries of any other group. maxima: those of the groups, where they are known.
+    """
+    if maxima is None and (len(s) <= 4 * GROUP or len(s) % GROUP):
+        return top(s.index_select(1, columns).T, k)
+    s = s.view(-1, GROUP, s.shape[1])
+    maxima = s.amax(1) if maxima is None else maxima
+    group = largest(maxima, columns, min(k, len(s)))[1].sort(dim=1)[0]  # (columns, k) ascending
+    value, at = top(s[group, :, columns[:, None]].flatten(1), k)
+    return value, group.gather(1, at // GROUP) * GROUP + at % GROUP
+
+
 def top(s, k):
     """The k largest entries of each row of s (rows, n), descending, ties by increasing column: (values, columns).
 
-    torch.topk leaves open which of several equal entries it returns; rows where that matters are redone.
+    Entries are above minus infinity; s may be overwritten. torch.topk leaves open which of several equal entries it
+    returns; torch.max returns the first, and k rounds of it are faster than topk for a few k.
     """
     k = min(k, s.shape[1])
+    if k <= 8:
+        value, at = s.new_empty(k, len(s)), torch.empty(k, len(s), dtype=torch.int64, device=s.device)
+        for i in range(k):
+            torch.max(s, 1, out=(value[i], at[i]))
+            s.scatter_(1, at[i, :, None], -torch.inf)
+        return value.T, at.T
     value, at = s.topk(min(k + 1, s.shape[1]), dim=1)
     if value.shape[1] > k:
         tied = (value[:, k - 1] == value[:, k]).nonzero()[:, 0]  # rows whose k-th and (k+1)-th are equal

@@ -94,7 +94,8 @@ def make_window(snapshots, device):
         position = graphs.node_positions(day.graph, today.graph)
         absent = position < 0
         if day.Ax is not None:
-            rows, x = graphs.rows_for(day.A_hat, position), day.Ax
+            rows, used = graphs.without_empty_columns(graphs.rows_for(day.A_hat, position))
+            x = day.Ax if used is None else day.Ax[torch.from_numpy(used).to(device)]
         else:
             rows = graphs.rows_for(day.A_hat, position, int(absent.sum()))
             x = (graphs.as_torch(day.A_hat, device), torch.from_numpy(day.row).to(device),

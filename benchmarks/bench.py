@@ -1,19 +1,33 @@
 #!/usr/bin/env python3
-"""Time and peak memory of each part at the paper's size, beside a lower bound measured in the same run.
+"""Time and peak memory of each part, beside a lower bound measured in the same run.
 
-    python benchmarks/bench.py [--quick] [--threads N] [--json FILE]
+    python benchmarks/bench.py [--quick] [--only NAME ...] [--threads N] [--json FILE] [--compare OLD.json]
+    python benchmarks/bench.py --device cuda
+
+    steps        training step and embedding pass, one day of the paper's size, H = 5      bound: its dense products
+    fast         the same with reduced-precision products ("medium")                       bound: these products
+    knn          3 nearest of 10,000, 100,000, 1,000,000 rows                              bound: similarity product
+    packets      graph and features of 2 and 20 million packets                            bound: one lexsort
+    negatives    of 65,000 and 6,500,000 edges                                             bound: as many random pairs
+    growth       a training step at 0.1, 1 and 5 times the paper's size                    time and memory per edge
+    small        a day of 100 hosts and 2,000 edges, from its packets to its neighbours    bound: dense products
+    month        synthetic scale 1, i-gcn-gru: where the time goes (minutes, only if named)
 
 Part and bound are run in turn, A B A B ..., and the ratio is the median of the pairs' ratios: on a shared machine the
-absolute times drift, the ratios less so. Peak memory is the process's so far, PyTorch itself included.
+absolute times drift, the ratios less so. Every part runs in a process of its own, so that its peak memory is its own
+(PyTorch and the inputs included). "growth" is per packet or edge, relative to the paper's size (2 million packets).
 """
+# ruff: noqa: B023  (functions made in a loop here run in the same turn of the loop)
 
 import argparse
 import json
+import multiprocessing
 import os
 import resource
 import statistics
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
@@ -28,9 +42,10 @@ import knn
 import training
 
 HOSTS, PORTS, EDGES, HISTORY = 7566, 2501, 65000, 5  # an average day of the paper's month (method.md, section 9)
+SECONDS = 3.0  # repeat a pair until it took about so long, at least three times
 
 
-def paper_day(rng, scale):
+def paper_day(rng, scale, device="cpu"):
     """Snapshot of a day of the paper's size: heavy-tailed ports, half of the hosts seen on the day before."""
     hosts, edges = int(HOSTS * scale), int(EDGES * scale)
     popularity = np.arange(1, PORTS + 1) ** -0.9
@@ -38,34 +53,31 @@ def paper_day(rng, scale):
     pair = np.sort(rng.permutation(np.unique(pair))[:edges])
     addresses = np.sort(rng.choice(2 * hosts, hosts, replace=False)).astype(np.uint32)
     graph = graphs.BipartiteGraph(addresses, np.arange(PORTS, dtype=np.int32), pair // PORTS, pair % PORTS,
-                                  rng.integers(1, 60, edges))
+                                  rng.integers(1, 60, len(pair)))
     x = rng.random((hosts + PORTS, features.N_FEATURES), dtype=np.float32)
-    return training.make_snapshot(graph, x, "cpu")
+    return training.make_snapshot(graph, x, device)
 
 
-def dense_products(snapshots, backward, fused=True):
-    """The step's matrix products alone, no sparse product, no elementwise work, no autograd.
+def dense_products(window, backward):
+    """The matrix products that the step makes, alone: no sparse product, no elementwise work, no autograd.
 
-    fused: those our code makes (W2 and the GRU's input weights multiplied first); else those of the plain form.
+    Those of our form, W2 and the GRU's input weights multiplied first; the plain form's are about 1.4 times as long.
     """
     shape = torch.randn
-    n_t = len(snapshots[-1].Ax) - 1
+    n_t = window.n_hosts + window.n_ports
     W1, W2, W, U = shape(37, 1024), shape(1024, 512), shape(512, 384), shape(128, 384)
     out = shape(n_t, 384), shape(n_t, 128)
-    days = [(day.Ax, shape(len(day.Ax), 1024), shape(len(day.Ax), 384), shape(len(day.Ax), 512)) for day in snapshots]
+    days = [(x, shape(len(x), 1024), shape(len(x), 384)) for _, x in window.days]
 
     def run():
         W_in = W2 @ W
-        for x, z, g, z2 in days:
+        for x, z, g in days:
             _ = x @ W1
-            _ = z @ W_in if fused else (z @ W2, z2[:n_t] @ W)
+            _ = z @ W_in
             _ = out[1] @ U
             if backward:
                 _ = out[0] @ U.T, out[1].T @ out[0]
-                if fused:
-                    _ = g @ W_in.T, z.T @ g, x.T @ z
-                else:
-                    _ = out[0] @ W.T, z2[:n_t].T @ out[0], z2 @ W2.T, z.T @ z2, x.T @ z
+                _ = g @ W_in.T, z.T @ g, x.T @ z
     return run
 
 
@@ -79,70 +91,289 @@ def packets_of_a_day(rng, n):
     return src, rng.integers(0, 256, n).astype(np.uint32), port, fields
 
 
-def graph_and_features(src, dst, port, fields):
+def graph_with_features(src, dst, port, fields):
     graph, order = graphs.build_graph(src, port)
     x = features.node_features(graph.edge_host, graph.edge_port, graph.weight, len(graph.hosts), len(graph.ports),
                                dst[order], {name: column[order] for name, column in fields.items()})
-    return features.scale_by_maximum(x, len(graph.hosts))
+    return graph, features.scale_by_maximum(x, len(graph.hosts))
 
 
-def compare(part, bound, repeats):
+def compare(part, bound):
     """Median seconds of both, run in turn after one warm-up each, and the median of the pairs' ratios."""
     part(), bound()
-    pairs = []
-    for _ in range(repeats):
-        seconds = []
-        for work in (part, bound):
-            start = time.perf_counter()
-            work()
-            seconds.append(time.perf_counter() - start)
-        pairs.append(seconds)
+    pairs, began = [], time.perf_counter()
+    while len(pairs) < 3 or (time.perf_counter() - began < SECONDS and len(pairs) < 50):
+        start = time.perf_counter()
+        part()
+        middle = time.perf_counter()
+        bound()
+        pairs.append((middle - start, time.perf_counter() - middle))
     return {"seconds": statistics.median(a for a, _ in pairs), "bound": statistics.median(b for _, b in pairs),
             "ratio": statistics.median(a / b for a, b in pairs)}
+
+
+def measured(name, part, bound_name, bound, target=None):
+    return {"part": name, **compare(part, bound), "target": target, "against": bound_name, "peak_gb": peak()}
+
+
+def peak():
+    """Peak resident memory of this process so far, GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+# -- parts: each yields rows of the table ------------------------------------------------------------------------------
+
+def steps(quick, targets=(1.5, 1.5), what=""):
+    rng = np.random.default_rng(0)
+    window = training.make_window([paper_day(rng, 0.05 if quick else 1) for _ in range(HISTORY + 1)], "cpu")
+    learner = training.new_learner("i-gcn-gru", 0, "cpu")
+    yield measured(f"training step{what}", lambda: training.train_step(learner, window),
+                   f"its dense products{what}", dense_products(window, True), targets[0])
+    yield measured(f"embedding pass{what}", lambda: training.embed(learner, window),
+                   f"its dense products{what}", dense_products(window, False), targets[1])
+
+
+def fast(quick):
+    torch.set_float32_matmul_precision("medium")            # bfloat16 products where the CPU has them
+    yield from steps(quick, (2, 2), ", fast")
+
+
+def neighbours(quick, n, n_queries):
+    n, n_queries = (n // 20, min(n // 20, n_queries)) if quick else (n, n_queries)
+    x = torch.nn.functional.normalize(torch.randn(n, 128))
+    queries = None if n_queries == n else x[:n_queries].clone()
+    q = x[:n_queries]
+    buffer = torch.empty(1024 * 512)
+
+    def product():                                          # by blocks that stay in the cache, into one buffer
+        for i in range(0, len(q), 512):
+            for c in range(0, len(x), 1024):
+                a, b = x[c : c + 1024], q[i : i + 512]
+                torch.mm(a, b.T, out=buffer[: len(a) * len(b)].view(len(a), len(b)))
+
+    def ours():
+        return knn.nearest(x, 3, queries=queries)
+    yield measured(f"3 nearest among {n:,}, {n_queries:,} queries", ours, "the similarity product", product, 1.3)
+    for library, search in (("scikit-learn, brute force", scikit_search), ("faiss IndexFlatIP", faiss_search)):
+        try:
+            theirs = search(x.numpy(), q.numpy())
+        except ImportError:
+            yield {"part": f"  the same against {library}", "note": "not installed, skipped"}
+            continue
+        yield measured(f"  {n:,} against {library}", ours, library, theirs, 1.0)
+
+
+def scikit_search(x, queries):
+    from sklearn.neighbors import NearestNeighbors
+    index = NearestNeighbors(n_neighbors=4, algorithm="brute", metric="cosine", n_jobs=-1).fit(x)
+    return lambda: index.kneighbors(queries)
+
+
+def faiss_search(x, queries):
+    import faiss
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    index = faiss.IndexFlatIP(x.shape[1])
+    index.add(x)
+    return lambda: index.search(queries, 4)
+
+
+def packets(quick):
+    rng, first = np.random.default_rng(0), None
+    for n in (2_000_000, 20_000_000):
+        day = packets_of_a_day(rng, n // 20 if quick else n)
+        row = measured(f"graph + features, {len(day[0]):,} packets", lambda: graph_with_features(*day),
+                       "one lexsort by (host, port)", lambda: np.lexsort((day[2], day[0])), 3)
+        first = first or row["seconds"] / len(day[0])
+        yield {**row, "growth": row["seconds"] / len(day[0]) / first}
+
+
+def negatives(quick):
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    for scale in (1, 5) if quick else (1, 100):
+        n_hosts, n = HOSTS * scale, EDGES * scale
+        code = torch.from_numpy(np.unique(rng.integers(0, n_hosts * PORTS, n + n // 100))[:n])
+        host, port = code // PORTS, code % PORTS
+        yield measured(f"{n:,} negatives", lambda: graphs.sample_negatives(host, port, n_hosts, PORTS, n, generator),
+                       "as many random pairs", lambda: (torch.randint(n_hosts, (n,), generator=generator),
+                                                        torch.randint(PORTS, (n,), generator=generator)), 5)
+
+
+def growth(quick, scale):
+    """A training step at a scale: seconds, and the memory that the steps add to what the window holds."""
+    rng = np.random.default_rng(0)
+    window = training.make_window([paper_day(rng, scale / 20 if quick else scale) for _ in range(HISTORY + 1)], "cpu")
+    learner = training.new_learner("i-gcn-gru", 0, "cpu")
+    before = peak()
+    row = measured(f"training step, scale {scale:g}", lambda: training.train_step(learner, window),
+                   "its dense products", dense_products(window, True), 1.5)
+    edges = len(window.edge_host)
+    yield {**row, "per_edge_us": row["seconds"] / edges * 1e6, "per_edge_kb": (row["peak_gb"] - before) / edges * 1e6}
+
+
+def small(quick):
+    """Days of 100 hosts, half of them seen before, and about 1,500 ports most of which one host contacts."""
+    rng, days = np.random.default_rng(0), []
+    for _ in range(HISTORY + 1):
+        src = rng.choice(200, 100, replace=False).astype(np.uint32)[np.arange(4000) % 100]
+        rare = rng.random(4000) < 0.33
+        port = np.where(rare, rng.integers(1000, 65536, 4000), rng.integers(0, 8, 4000)).astype(np.int32)
+        other = packets_of_a_day(rng, 4000)
+        days.append((src, other[1], port, other[3]))
+    learner, device = training.new_learner("i-gcn-gru", 0, "cpu"), "cpu"
+    past = [training.make_snapshot(*graph_with_features(*day), device) for day in days]
+
+    def one_day():
+        past.append(training.make_snapshot(*graph_with_features(*days[-1]), device))
+        window = training.make_window(past[1:], device)
+        past.pop()
+        training.train_step(learner, window)
+        return knn.nearest(knn.standardize(training.embed(learner, window)), 3)
+    window = training.make_window(past, device)
+    step, embed = dense_products(window, True), dense_products(window, False)
+    row = measured(f"a day of 100 hosts, {window.n_ports:,} ports, {len(window.edge_host):,} edges", one_day,
+                   "dense products of step and embedding", lambda: (step(), embed()))
+    yield {**row, "note": f"{1 / row['seconds']:.1f} days a second; target 20"}
+
+
+def month(quick):
+    import synthetic
+    spent, bounds, past = {}, {}, []
+    learner = training.new_learner("i-gcn-gru", 0, "cpu")
+
+    def timed(name, work, bound=None):
+        start = time.perf_counter()
+        result = work()
+        spent[name] = spent.get(name, 0) + time.perf_counter() - start
+        if bound:
+            start = time.perf_counter()
+            bound()
+            bounds[name] = bounds.get(name, 0) + time.perf_counter() - start
+        return result
+    for t, (_, day) in enumerate(synthetic.month(0.02 if quick else 1, 0), 1):
+        fields = {name: day[name] for name in features.FIELDS}
+        graph, x = timed("graph and features", lambda: graph_with_features(day["src"], day["dst"], day["port"], fields),
+                         lambda: np.lexsort((day["port"], day["src"])))
+        past = [*past, timed("snapshots", lambda: training.make_snapshot(graph, x, "cpu"))][-HISTORY - 1 :]
+        if t <= HISTORY:
+            continue
+        window = timed("windows", lambda: training.make_window(past, "cpu"))
+        timed("training steps", lambda: training.train_step(learner, window), dense_products(window, True))
+        if t > 20:
+            z = timed("embedding passes", lambda: training.embed(learner, window), dense_products(window, False))
+            z = knn.standardize(z)
+            timed("nearest neighbours", lambda: knn.nearest(z, 3),
+                  lambda: [z[i : i + 512] @ z.T for i in range(0, len(z), 512)])
+    for name, seconds in (*spent.items(), ("the month, without making its packets", sum(spent.values()))):
+        bound = bounds.get(name) if name in spent else sum(bounds.values())
+        yield {"part": name, "seconds": seconds, "bound": bound, "ratio": bound and seconds / bound,
+               "target": None if name in spent else 2, "peak_gb": peak(), "against": "the parts' bounds" * bool(bound)}
+
+
+def cuda(quick):
+    """26 steps and 26 embedding passes with the snapshots in device memory, and the search among 1,000,000 rows."""
+    rng, device = np.random.default_rng(0), "cuda"
+    scale, n = (0.05, 50_000) if quick else (1, 1_000_000)
+    days = [paper_day(rng, scale, device) for _ in range(HISTORY + 6)]
+    windows = [training.make_window(days[i : i + HISTORY + 1], device) for i in range(6)]
+    for precision, target in (("highest", 2.0), ("medium", 0.5)):
+        torch.set_float32_matmul_precision(precision)       # TF32 off, on
+        learner = training.new_learner("i-gcn-gru", 0, device)
+
+        def run():
+            for i in range(26):
+                training.train_step(learner, windows[i % 6])
+                training.embed(learner, windows[i % 6])
+        seconds = event_seconds(run)
+        yield {"part": f"26 steps, 26 embedding passes, {'exact' if precision == 'highest' else 'fast'}",
+               "seconds": seconds, "bound": target, "ratio": seconds / target, "target": 1, "peak_gb": device_peak(),
+               "against": "seconds wanted on one H200"}
+    torch.set_float32_matmul_precision("highest")
+    x = torch.nn.functional.normalize(torch.randn(n, 128, device=device))
+    queries = x[:65536]
+
+    def product():
+        out = torch.empty(65536 * 8192, device=device)
+        for i in range(0, len(queries), 8192):
+            for c in range(0, n, 65536):
+                a, b = x[c : c + 65536], queries[i : i + 8192]
+                torch.mm(a, b.T, out=out[: len(a) * len(b)].view(len(a), len(b)))
+    bound = event_seconds(product) * n / len(queries)       # its measured rate, for all rows as queries
+    seconds = event_seconds(lambda: knn.nearest(x, 3), warm_up=lambda: knn.nearest(x, 3, queries=queries))
+    yield {"part": f"3 nearest among {n:,}, all as queries", "seconds": seconds, "bound": bound,
+           "ratio": seconds / bound, "target": 1 / 0.6, "peak_gb": device_peak(),
+           "against": "the similarity product at its measured rate"}
+
+
+def event_seconds(work, warm_up=None):
+    """Seconds between two device events around the work, after a warm-up."""
+    (warm_up or work)()
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    work()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1000
+
+
+def device_peak():
+    return torch.cuda.max_memory_allocated() / 1e9
+
+
+PARTS = {                                                   # name: (function, its calls' arguments, a process each)
+    "steps": (steps, [()]), "fast": (fast, [()]), "packets": (packets, [()]), "negatives": (negatives, [()]),
+    "knn": (neighbours, [(10_000, 10_000), (100_000, 4096), (1_000_000, 1024)]),
+    "growth": (growth, [(1.0,), (0.1,), (5.0,)]), "small": (small, [()]), "month": (month, [()])}
+
+
+# -- the table ---------------------------------------------------------------------------------------------------------
+
+def rows_of(part, quick, threads, arguments):
+    """All rows of a part, in this process."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    return list(part(quick, *arguments))
+
+
+def line(row, old=None):
+    def number(key, form):
+        return f"{row[key]:{form}}" if row.get(key) is not None else " " * int(form.split(".")[0])
+    then = f" {row['seconds'] / old['seconds']:5.2f} x the seconds of before" if old and old.get("seconds") else ""
+    return (f"{row['part']:44} {number('seconds', '9.4f')} {number('bound', '9.4f')} {number('ratio', '6.2f')} "
+            f"{number('target', '6.2f')} {number('peak_gb', '7.2f')} {number('growth', '6.2f')}  "
+            f"{row.get('against', '')}{'; ' * ('against' in row and 'note' in row)}{row.get('note', '')}{then}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes: does it run")
+    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="NAME", help=", ".join(PARTS))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--compare", type=Path, metavar="OLD.json", help="a file of --json: its seconds beside these")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    rng, scale = np.random.default_rng(0), 0.05 if args.quick else 1
-    rows = {}
-
-    def measure(name, bound_name, part, bound):
-        rows[name] = compare(part, bound, args.repeats)
-        rows[name]["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-        row = rows[name]
-        print(f"{name:36} {row['seconds']:8.3f} {row['bound']:8.3f} {row['ratio']:6.2f} {row['peak_gb']:7.2f}  "
-              f"{bound_name}", flush=True)
+    if args.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("bench: PyTorch sees no CUDA device")
+    parts = [(cuda, [()])] if args.device == "cuda" else [PARTS[name] for name in args.only or PARTS
+                                                          if args.only or name != "month"]
+    before = {row["part"]: row for row in json.loads(args.compare.read_text())["parts"]} if args.compare else {}
 
     print(f"torch {torch.__version__}, {args.threads} threads, {torch.backends.cpu.get_cpu_capability()}")
-    print(f"{'part':36} {'seconds':>8} {'bound':>8} {'ratio':>6} {'peak GB':>7}  bound: measured in turn with the part")
-    snapshots = [paper_day(rng, scale) for _ in range(HISTORY + 1)]
-    window = training.make_window(snapshots, "cpu")
-    learner = training.new_learner("i-gcn-gru", 0, "cpu")
-    for fused, name in ((True, "its dense products"), (False, "dense products of the plain form")):
-        measure("training step, i-gcn-gru", name, lambda: training.train_step(learner, window),
-                dense_products(snapshots, True, fused))
-        measure("embedding pass, i-gcn-gru", name, lambda: training.embed(learner, window),
-                dense_products(snapshots, False, fused))
-    measure("window from 6 snapshots", "one training step", lambda: training.make_window(snapshots, "cpu"),
-            lambda: training.train_step(learner, window))
-    n = len(snapshots[-1].graph.hosts)
-    z = torch.randn(n, 128)
-    measure(f"3 nearest of {n:,} hosts", "the similarity product", lambda: knn.nearest(z, 3),
-            lambda: [z[i : i + 1024] @ z.T for i in range(0, n, 1024)])
-    day = packets_of_a_day(rng, int(2_000_000 * scale))
-    measure(f"graph + features, {len(day[0]):,} packets", "one lexsort by (host, port)",
-            lambda: graph_and_features(*day), lambda: np.lexsort((day[2], day[0])))
-    edges, ports = window.edge_host, PORTS
-    generator = torch.Generator().manual_seed(0)
-    measure(f"{len(edges):,} negatives", "as many random pairs",
-            lambda: graphs.sample_negatives(edges, window.edge_port, n, ports, len(edges), generator),
-            lambda: (torch.randint(n, (len(edges),)), torch.randint(ports, (len(edges),))))
+    print(f"{'part':44} {'seconds':>9} {'bound':>9} {'ratio':>6} {'target':>6} {'peak GB':>7} {'growth':>6}  "
+          "bound: measured in turn with the part")
+    rows = []
+    for part, calls in parts:
+        base = None                                         # growth: relative to the first scale of the list
+        for arguments in calls:
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+                of_part = process.submit(rows_of, part, args.quick, args.threads, arguments).result()
+            for row in of_part:
+                if part is growth:
+                    base = base or row
+                    row["growth"] = row["per_edge_us"] / base["per_edge_us"]
+                    row["note"] = f"memory per edge {row['per_edge_kb'] / base['per_edge_kb']:.2f}"
+                print(line(row, before.get(row["part"])), flush=True)
+            rows += of_part
     if args.json:
         args.json.write_text(json.dumps({"torch": torch.__version__, "threads": args.threads, "parts": rows}, indent=2))
 

@@ -2,6 +2,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import scipy.sparse
 import scipy.stats
 import torch
 
@@ -138,6 +139,18 @@ def test_rows_for_select_and_fill():
             absent += 1
 
 
+@pytest.mark.parametrize("worth", [0.8, 0.5])
+def test_empty_columns_go_and_the_product_stays(worth):
+    """Without its empty columns the matrix makes the same product of the rows that are left; few of them stay."""
+    dense = np.zeros((4, 5), np.float32)
+    dense[[0, 0, 2], [1, 4, 3]] = [0.5, 0.25, 2]            # 3 of 5 columns are used
+    matrix, used = graphs.without_empty_columns(scipy.sparse.csr_matrix(dense), worth)
+    if worth == 0.5:
+        assert used is None and (matrix.toarray() == dense).all()
+    else:
+        assert used.tolist() == [1, 3, 4] and (matrix.toarray() == dense[:, used]).all()
+
+
 def edges_of(mask):
     host, port = np.nonzero(mask)
     return torch.from_numpy(host), torch.from_numpy(port)
@@ -174,6 +187,29 @@ def test_negatives_are_uniform(n):
     observed = count[~mask]
     assert observed.sum() == 3000 * n
     assert scipy.stats.chisquare(observed).pvalue > 1e-3
+
+
+def test_negatives_of_a_sparse_day_by_pairs():
+    """Ordered pairs of draws are uniform too: any two non-edges are drawn first and second equally often."""
+    host, port = torch.tensor([0, 1, 2]), torch.tensor([1, 0, 2])
+    count, generator = np.zeros((12, 12)), torch.Generator().manual_seed(2)
+    for _ in range(6000):
+        h, p = graphs.sample_negatives(host, port, 4, 3, 2, generator)
+        assert len(h) == 2
+        count[tuple((3 * h + p).tolist())] += 1
+    free = np.setdiff1d(np.arange(12), [1, 3, 8])           # 4 n < 9 free ones: drawn and replaced, not shuffled
+    possible = count[free[:, None], free][~np.eye(9, dtype=bool)]
+    assert possible.sum() == 6000 and scipy.stats.chisquare(possible).pvalue > 1e-3
+
+
+def test_negatives_of_a_large_day():
+    """Enough draws and no slip over many blocks of the sorted codes: distinct, no edges, as many as asked."""
+    n_hosts, n_ports, n = 3000, 700, 200_000
+    edges = torch.from_numpy(np.random.default_rng(0).choice(n_hosts * n_ports, n, replace=False)).sort()[0]
+    h, p = graphs.sample_negatives(edges // n_ports, edges % n_ports, n_hosts, n_ports, n, torch.Generator())
+    codes = np.union1d((h * n_ports + p).numpy(), edges.numpy())
+    assert len(h) == n and len(codes) == 2 * n
+    assert scipy.stats.kstest((h * n_ports + p).numpy() / (n_hosts * n_ports), "uniform").pvalue > 1e-4
 
 
 def test_tomorrow_does_not_touch_today():

@@ -149,13 +149,39 @@ def test_report_without_labels_is_empty():
     assert len(report.classes) == 0 and np.isnan(report.macro_f1)
 
 
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("k", [1, 3, 8, 9, 40])
+@pytest.mark.parametrize(("group", "tile"), [(16, 32), (16, 1024), (2, 32)])
+def test_groups_and_tiles_lose_no_neighbour(device, k, group, tile, monkeypatch):
+    """Over many groups, tiles and blocks, with many equal similarities, it is the full matrix's stable sort."""
+    monkeypatch.setattr(knn, "GROUP", group)                # 2: groups of groups of groups
+    monkeypatch.setattr(knn, "BLOCKS", {"cpu": (64, 160, tile), "cuda": (64, 160, tile)})
+    of = torch.randint(0, 9, (500, 2), generator=torch.Generator().manual_seed(0))
+    x = torch.nn.functional.one_hot(of, 9).sum(1)[:, :8].float().to(device)  # e_i + e_j: few distinct similarities
+    for queries in (None, x[:70]):
+        s = knn.unit(x if queries is None else queries) @ knn.unit(x).T
+        if queries is None:
+            s.fill_diagonal_(-2)
+        expected = s.sort(dim=1, descending=True, stable=True)[1][:, :k]
+        assert torch.equal(knn.nearest(x, k, queries=queries)[1], expected)
+
+
+@pytest.mark.parametrize("k", [1, 8, 9, 30])
+def test_top_is_a_stable_sort(k):
+    """Few and many k alike: the first k of a stable descending sort, with ties, infinities apart."""
+    s = torch.randint(0, 6, (50, 20), generator=torch.Generator().manual_seed(0)).float()
+    expected = [part[:, :k] for part in s.sort(dim=1, descending=True, stable=True)]
+    assert all(torch.equal(a, b) for a, b in zip(knn.top(s, k), expected))
+
+
 def test_the_full_matrix_is_never_formed(monkeypatch):
-    """Peak: no product of more than query_block x block similarities."""
-    seen = []
-    plain = torch.Tensor.__matmul__
-    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: seen.append((len(a), b.shape[1])) or plain(a, b))
+    """Peak: no product of more than query_block x block similarities, and one buffer for all of them."""
+    seen, plain = [], torch.mm
+    monkeypatch.setattr(torch, "mm", lambda a, b, out: plain(a, b, out=out) if seen.append(
+        (len(a), b.shape[1], out.untyped_storage().data_ptr())) is None else None)
     knn.nearest(torch.randn(100, 4), 3, query_block=16, block=32)
-    assert seen and max(q for q, _ in seen) <= 16 and max(c for _, c in seen) <= 32
+    assert seen and max(c for c, _, _ in seen) <= 32 and max(q for _, q, _ in seen) <= 16
+    assert len({storage for _, _, storage in seen}) == 1
 
 
 def agreement_by_hand(addresses, neighbours):

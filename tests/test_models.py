@@ -122,7 +122,7 @@ def test_a_gradient_reaches_the_input_of_a_propagation():
 @pytest.mark.parametrize("rows", [3, 1024])
 def test_hidden_product_by_blocks_is_the_plain_product(rows, monkeypatch):
     """ReLU(x W1 + b1) W by blocks of rows equals the plain expression, values and all gradients."""
-    monkeypatch.setattr(models, "ROWS_AT_A_TIME", rows)
+    monkeypatch.setitem(models.ROWS_AT_A_TIME, "cpu", rows)
     x, W1, b1, W = (torch.randn(*shape, requires_grad=True) for shape in ((10, 4), (4, 8), (8,), (8, 3)))
     out, plain = models.HiddenProduct.apply(x.detach(), W1, b1, W), torch.relu(x.detach() @ W1 + b1) @ W
     close(out, plain)

@@ -134,6 +134,24 @@ def test_weights_and_negatives_come_from_different_streams():
     assert not torch.equal(torch.rand(9, generator=learner.generator), torch.rand(9, generator=same_seed))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+def test_a_step_never_waits_for_the_device():
+    """After a warm-up, training steps and an embedding pass on CUDA run without a single host synchronization."""
+    rng = np.random.default_rng(0)                          # sparse: negatives are drawn, not shuffled
+    graph, _ = graphs.build_graph(rng.integers(0, 400, 4000).astype(np.uint32), rng.integers(0, 300, 4000))
+    x = rng.random((len(graph.hosts) + len(graph.ports), 37), dtype=np.float32)
+    window = training.make_window([training.make_snapshot(graph, x, "cuda")] * 3, "cuda")
+    learner = training.new_learner("i-gcn-gru", 0, "cuda", **WIDTHS)
+    for mode in ("default", "error"):
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            for _ in range(2):
+                training.train_step(learner, window)
+            training.embed(learner, window)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
 def test_early_stopping_restores_the_best_epoch(monkeypatch):
     """Training ends three epochs after the best accuracy and goes back to the weights that epoch ended with."""
     accuracies = iter([0.5, 0.7, 0.6, 0.65, 0.7, 0.99])
