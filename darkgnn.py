@@ -16,6 +16,7 @@ import platform
 import signal
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,15 +30,23 @@ import torch
 import darkvec
 import features
 import graph as graphs
+import knn
 import labels as ground_truth
 import packets
 import report
+import state
 import synthetic
 import training
+import whiten
 
 MODELS = (*training.MODELS, "i-darkvec", "features")
 MIRAI = "Mirai-like"
 NO_LABELS = ground_truth.from_arrays(np.empty(0, np.uint32), np.empty(0, np.int64), ("Unknown",))
+SCALINGS = {"max": features.scale_by_maximum, "rank": features.scale_by_rank}
+IN_STATE = (  # the settings that a state goes with
+    "model", "no_node_features", "feature_scaling", "whiten", "history", "hidden_width", "gcn_width",
+    "embedding_width", "head_width", "train_days", "epochs", "negatives", "learning_rate", "weight_decay",
+    "top_ports", "min_packets", "seed", "device", "precision")
 FIELD_NAMES = {"length": "size", "ttl": "TTL", "mss": "MSS", "window": "window", "timestamp": "TCP timestamp"}
 
 
@@ -67,6 +76,10 @@ def parse_arguments(argv):
     add("--model", choices=MODELS, default="i-gcn-gru", help="what embeds the hosts; i-darkvec: the paper's "
         "baseline; features: no model, the 37 features themselves")
     add("--no-node-features", action="store_true", help="graph only: identity instead of the 37 features")
+    add("--feature-scaling", choices=tuple(SCALINGS), default="max", help="of each feature, per day: by its maximum, "
+        "as the paper's code, or the normal scores of its ranks")
+    add("--whiten", action="store_true", help="scale down the directions in which hosts differ from themselves from "
+        "day to day")
     add("--history", type=natural, default=5, metavar="H", help="days before today that the GRU sees; 0 where the "
         "model has none")
     add("--hidden-width", type=width, default=1024, metavar="N", help="first graph convolution")
@@ -83,30 +96,24 @@ def parse_arguments(argv):
     add("--weight-decay", type=non_negative_float, default=5e-3, metavar="X", help="of Adam")
     add("--neighbors", type=positive, default=3, metavar="K", help="nearest neighbours that vote")
 
+    add = parser.add_argument_group("every day").add_argument
+    add("--state", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="go on from this file, and keep in it "
+        "what the next day needs")
+    add("--forget-days", type=positive, metavar="N", default=argparse.SUPPRESS, help="with --state: hosts not seen for "
+        "so many days are forgotten (default: 31)")
+
     add = parser.add_argument_group("run").add_argument
     add("--seed", type=natural, default=0, help="of the synthetic month, the weights and the negatives")
     add("--runs", type=positive, default=1, metavar="N", help="seeds SEED..SEED+N-1; files are those of the first")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the model runs")
+    add("--precision", choices=("exact", "fast"), default="exact", help="of matrix products: float32, or bfloat16 and "
+        "TF32 where the machine has them")
     add("--out", type=Path, default=Path("out"), metavar="DIR", help="folder for embeddings, predictions, report")
     add("--quiet", action="store_true", help="print the report only")
 
-    args = parser.parse_args(argv, argparse.Namespace(input=None, labels=None, year=None, epochs=None))
-    if args.input is None and (args.labels or args.year is not None or args.mirai or args.strict):
-        parser.error("--labels, --mirai, --year and --strict go with --input: the synthetic month has its own labels")
-    if args.mirai_packets > 1 and not args.mirai:
-        parser.error("--mirai-packets goes with --mirai")
-    for folder in args.input or ():
-        if folder != "-" and args.out.resolve().is_relative_to(Path(folder).resolve()):
-            parser.error(f"--out {args.out} lies inside --input {folder}: expected a folder elsewhere")
-    if args.seed + args.runs > 1 << 32:                     # PyTorch's CPU generator takes no more bits of a seed
-        parser.error(f"--seed: expected a whole number below 2^32, the seeds of all --runs too, got {args.seed}")
-    if args.model == "gcn-gru" and args.train_days <= args.history:
-        parser.error(f"gcn-gru trains on windows of --history + 1 days within --train-days: expected --train-days > "
-                     f"{args.history}, got {args.train_days}")
-    if args.model == "features" and args.no_node_features:
-        parser.error("--model features is the node features: it does not go with --no-node-features")
-    if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: no CUDA device is available to this PyTorch")
+    args = parser.parse_args(argv, argparse.Namespace(input=None, labels=None, year=None, epochs=None, state=None,
+                                                      forget_days=None))
+    check_arguments(args, parser.error)
     if args.device == "auto":
         args.device = "cuda" if torch.cuda.is_available() else "cpu"
     if args.epochs is None:
@@ -116,7 +123,35 @@ def parse_arguments(argv):
         args.history = 0
     if args.model == "i-darkvec":                           # skip-gram: knows neither features nor a graph
         args.no_node_features = True
+    args.forget_days = args.forget_days or 31
     return args
+
+
+def check_arguments(args, error):
+    """Call `error` with one line for flags that do not go together."""
+    if args.input is None and (args.labels or args.year is not None or args.mirai or args.strict):
+        error("--labels, --mirai, --year and --strict go with --input: the synthetic month has its own labels")
+    if args.mirai_packets > 1 and not args.mirai:
+        error("--mirai-packets goes with --mirai")
+    for folder in args.input or ():
+        for flag, path in (("--out", args.out), ("--state", args.state)):
+            if folder != "-" and path and path.resolve().is_relative_to(Path(folder).resolve()):
+                error(f"{flag} {path} lies inside --input {folder}: expected a place elsewhere")
+    if args.seed + args.runs > 1 << 32:                     # PyTorch's CPU generator takes no more bits of a seed
+        error(f"--seed: expected a whole number below 2^32, the seeds of all --runs too, got {args.seed}")
+    if args.model == "gcn-gru" and args.train_days <= args.history:
+        error(f"gcn-gru trains on windows of --history + 1 days within --train-days: expected --train-days > "
+              f"{args.history}, got {args.train_days}")
+    if args.model == "features" and args.no_node_features:
+        error("--model features is the node features: it does not go with --no-node-features")
+    if args.model == "gcn" and args.no_node_features and args.whiten:
+        error("--whiten embeds yesterday once more: without node features gcn has rows for today's nodes only")
+    if args.state and args.runs > 1:
+        error(f"--state keeps one model: expected --runs 1, got {args.runs}")
+    if args.forget_days and not args.state:
+        error("--forget-days goes with --state")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        error("--device cuda: no CUDA device is available to this PyTorch")
 
 
 def number(convert, check, expected):
@@ -152,17 +187,20 @@ class Day(NamedTuple):
     packets: int                 # TCP packets of the day before the host filter
 
 
-def open_input(args):
-    """The trace as an iterator of (date, Packets), its ground truth and its packets.Summary (None: synthetic)."""
+def open_input(args, after=None, known=()):
+    """The trace as an iterator of (date, Packets), its ground truth and its packets.Summary (None: synthetic).
+
+    after, known: as packets.read_days takes them, of a run that goes on.
+    """
     if args.input is None:
         month = synthetic.month(args.synthetic_scale, args.seed)
-        days = ((date, packets.Packets(**columns)) for date, columns in month)
+        days = ((date, packets.Packets(**columns)) for date, columns in month if after is None or date > after)
         return days, ground_truth.from_arrays(*synthetic.ground_truth(args.synthetic_scale, args.seed)), None
     truth = ground_truth.read_labels(args.labels) if args.labels else NO_LABELS
     if args.mirai and MIRAI not in truth.names:
         truth = truth._replace(names=(*truth.names, MIRAI))
     summary = packets.Summary()
-    return packets.read_days(args.input, summary, year=args.year, strict=args.strict), truth, summary
+    return packets.read_days(args.input, summary, args.year, args.strict, after, known), truth, summary
 
 
 def prepare(days, truth, args, warn):
@@ -184,7 +222,7 @@ def prepare(days, truth, args, warn):
             raw = features.node_features(
                 graph.edge_host, graph.edge_port, graph.weight, n_hosts, n_ports, day.dst[order],
                 {name: column[order] for name, column in fields.items() if column is not None})
-            x = features.scale_by_maximum(raw, n_hosts)
+            x = SCALINGS[args.feature_scaling](raw, n_hosts)
         if args.model == "i-darkvec":
             corpus = day_corpus(day.time, graph, order)
         elif args.model != "features":
@@ -199,7 +237,21 @@ def prepare(days, truth, args, warn):
             lacking.add("seq")
         yield Day(date, graph, x, snapshot, corpus, torch.from_numpy(codes), len(day.src))
     if date is None:
-        raise ValueError("no TCP packets over IPv4 in the input: nothing to embed")
+        raise NothingNew("no TCP packets over IPv4 in the input: nothing to embed")
+
+
+class NothingNew(ValueError):
+    """The input holds no day of traffic, or none after the state's last."""
+
+
+def days_over(days):
+    """The days before today, by this machine's clock: a state takes every day once, so it must be over (UTC)."""
+    today = datetime.datetime.now(datetime.timezone.utc).date()
+    for date, day in days:
+        if date >= today:
+            warn(f"{date} is not over yet (UTC): left for the next run")
+            return
+        yield date, day
 
 
 def day_corpus(time, graph, order):
@@ -226,6 +278,25 @@ def fresh_learner(args, seed):
         args.gcn_width, args.embedding_width, args.head_width, args.learning_rate, args.weight_decay)
 
 
+@dataclass
+class Memory:
+    """What the next day needs of the days before: with --state, what the state keeps."""
+    t: int = 0                                  # days so far
+    last: datetime.date | None = None           # the last of them
+    models: list = field(default_factory=list)  # training.Progress, one a seed
+    changes: list = field(default_factory=list)  # Change, one a seed
+    hosts: state.Hosts = state.NO_HOSTS
+    names: list = field(default_factory=lambda: ["Unknown"])  # what the codes of hosts.predicted stand for
+
+
+@dataclass
+class Change:
+    """How hosts differ from themselves from day to day, see whiten.py."""
+    scatter: whiten.Scatter | None = None
+    hosts: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint32))  # ascending; features, i-darkvec:
+    X: torch.Tensor | None = None               # (hosts, E) standardized embedding of each on its last day
+
+
 def learn(progress, day, t, args, seed, say):
     """Day t, counted from 1, passes the model by: (2,) loss and accuracy if it learned something, else None."""
     def log(epoch, loss, accuracy):
@@ -236,7 +307,7 @@ def learn(progress, day, t, args, seed, say):
     if args.model == "i-darkvec":
         return training.skip_gram(progress, day.graph.hosts, *day.corpus, today, args.epochs)
     keep_all = args.model == "gcn-gru" and t <= args.train_days
-    training.take(progress, day.snapshot, today, t if keep_all else args.history + 1)
+    training.take(progress, day.snapshot, today, t if keep_all else args.history + 1 + args.whiten)
     if args.model == "gcn":
         return training.static(progress, lambda: fresh_learner(args, seed), args.epochs,
                                args.negatives) if t > args.train_days else None
@@ -254,62 +325,202 @@ def embed(progress, day, args):
     return training.embed_day(progress)
 
 
+def compare_days(change, progress, day, z, args):
+    """Add to `change` the hosts that were active before today; returns today's part of it, (known, d).
+
+    z (n_hosts, E) today's embeddings; known (n_hosts,) bool: hosts with an earlier day, and d (known, E) what they
+    differ from it. `features` and i-darkvec compare with the host's last day. The graph models embed yesterday once
+    more with today's weights, and compare with that alone: embeddings of different weights have no common axes.
+    """
+    X, hosts = knn.standardize(z), day.graph.hosts
+    if args.model in ("features", "i-darkvec"):
+        if change.X is None:
+            change.X = X[:0]
+        stay = torch.from_numpy(~np.isin(change.hosts, hosts)).to(X.device)
+        known, d = differences(X, hosts, change.X, change.hosts)
+        all_hosts, all_X = np.concatenate([change.hosts[stay.cpu().numpy()], hosts]), torch.cat([change.X[stay], X])
+        order = np.argsort(all_hosts)
+        change.hosts, change.X = all_hosts[order], all_X[torch.from_numpy(order).to(X.device)]
+        add_pairs(change, d)
+        return known, d
+    if args.model == "gcn":                                 # a model of its own for every day
+        change.scatter = None
+    found = np.zeros(len(hosts), bool), X[:0]
+    for ago in range(1, len(progress.past) - args.history):  # yesterday; of gcn-gru on day M all days before
+        earlier, X_s = progress.past[-1 - ago].graph.hosts, knn.standardize(training.embed_day(progress, ago))
+        known, d = differences(X, hosts, X_s, earlier)
+        add_pairs(change, d)
+        found = found if ago > 1 else (known, d)
+        X, hosts = X_s, earlier
+    return found
+
+
+def differences(X, hosts, X_s, earlier):
+    """(known, d): which `hosts` are among `earlier`, both ascending, and X - X_s of those."""
+    known, at = np.isin(hosts, earlier), np.searchsorted(earlier, hosts)
+    return known, X[torch.from_numpy(known).to(X.device)] - X_s[torch.from_numpy(at[known]).to(X.device)]
+
+
+def add_pairs(change, d):
+    today = whiten.scatter(d)
+    change.scatter = whiten.merge(change.scatter, today) if change.scatter else today
+
+
 # -- the days, one after the other ------------------------------------------------------------------------------------
 
-def follow(days, truth, args, say, days_expected):
+def follow(days, truth, args, say, days_expected, memory=None, save=None):
     """Train, embed and score day by day; embeddings and predictions are written under args.out as they come.
 
-    days: an iterator of Day. days_expected(): how many there will be, as far as is known, or None.
-    Returns (rows, runs, n_hosts): a dict per day, per run the knn.Report of every test day, and all days' hosts.
+    days: an iterator of Day. days_expected(): how many there will be, as far as is known, or None. memory: of the days
+    before these; save(memory) is called after each day. Returns (rows, runs, n_hosts): a dict per day, per run the
+    report.Scored of every test day, and how many hosts memory.hosts holds.
     """
+    memory = memory or first_memory(args)
     seeds = range(args.seed, args.seed + args.runs)
-    models = [training.Progress(None if args.model == "gcn" else fresh_learner(args, seed), args.history)
-              for seed in seeds]
-    rows, runs, seen = [], [[] for _ in seeds], np.empty(0, np.uint32)
+    rows, runs, changed = [], [[] for _ in seeds], []
+    last = None if save is None else str(memory.last or "")
     say(report.HEADER)
     with contextlib.ExitStack() as files:
-        predictions = None
+        write = None
         start = time.perf_counter()
-        for t, day in enumerate(days, 1):
+        for day in days:
+            memory.t, memory.last = memory.t + 1, day.date
             hosts = day.graph.hosts
-            new = len(hosts) - np.isin(hosts, seen, assume_unique=True).sum()
-            seen = np.union1d(seen, hosts)
-            results = [learn(progress, day, t, args, seed, say) for progress, seed in zip(models, seeds)]
-            row = {"date": str(day.date), "hosts": len(hosts), "new_hosts": int(new), "ports": len(day.graph.ports),
-                   "edges": len(day.graph.weight), "packets": day.packets, **mean_result(results),
-                   "macro_f1": None, "embedded": False}
-
-            if t >= first_test(args):
-                embeddings = [embed(progress, day, args) for progress in models]
-                row["embedded"] = embeddings[0] is not None
-                if not row["embedded"]:
-                    warn(f"{day.date}: every host contacts every port, nothing to learn from: not embedded")
+            before = state.lookup(memory.hosts, hosts)
+            with matmul_precision(args.precision):
+                results = [learn(progress, day, memory.t, args, seed, say)
+                           for progress, seed in zip(memory.models, seeds)]
+            row = {"date": str(day.date), "hosts": len(hosts), "new_hosts": int((before.last < 0).sum()),
+                   "ports": len(day.graph.ports), "edges": len(day.graph.weight), "packets": day.packets,
+                   **mean_result(results), "macro_f1": None, "subnet_agreement": None, "embedded": False}
+            test = memory.t >= first_test(args)
+            embedded = [embed_and_compare(change, progress, day, test, args, say)
+                        for change, progress in zip(memory.changes, memory.models)] if test or args.whiten else [None]
+            row["embedded"] = test and embedded[0] is not None
+            predicted = {}
+            if test and not row["embedded"]:
+                warn(f"{day.date}: every host contacts every port, nothing to learn from: not embedded")
             if row["embedded"]:
-                if not all(torch.isfinite(z).all() for z in embeddings):
+                if not all(torch.isfinite(one.saved).all() for one in embedded):
                     raise ValueError(f"{day.date}: training diverged, the embeddings are not finite (loss "
                                      f"{row['loss']}): expected a --learning-rate below {args.learning_rate:g}")
-                if not any(earlier["embedded"] for earlier in rows):
+                if not last and not any(earlier["embedded"] for earlier in rows):
                     report.remove_earlier(args.out)
                 names = report.dotted(hosts)
-                report.save_embeddings(args.out / "embeddings" / f"{day.date}.npz", names, embeddings[0])
+                report.save_embeddings(args.out / "embeddings" / f"{day.date}.npz", names, embedded[0].saved)
+                codes, addresses = day.labels.to(args.device), torch.from_numpy(hosts.astype(np.int64)).to(args.device)
+                scored = [report.score_day(one.X.to(args.device), addresses, codes, len(truth.names), args.neighbors)
+                          for one in embedded]
+                for run, one in zip(runs, scored):
+                    run.append(one)
+                row["macro_f1"] = report.mean_std([one.report.macro_f1 for one in scored])["mean"]
+                row["subnet_agreement"] = report.mean_std([one.agreement for one in scored])["mean"]
             if row["embedded"] and len(truth.names) > 1:
-                codes = day.labels.to(args.device)
-                scored = [report.score_day(z.to(args.device), codes, len(truth.names), args.neighbors)
-                          for z in embeddings]
-                for reports, score in zip(runs, scored):
-                    reports.append(score.report)
-                row["macro_f1"] = report.mean_std([score.report.macro_f1 for score in scored])["mean"]
-                if predictions is None:
-                    predictions = files.enter_context(report.whole_file(args.out / "predictions.csv"))
-                    predictions.write(report.PREDICTION_COLUMNS + "\n")
-                predictions.write(report.prediction_lines(day.date, names, codes, scored[0], truth.names))
+                if write is None:
+                    write = files.enter_context(report.rows_of_days(
+                        args.out / "predictions.csv", report.PREDICTION_COLUMNS, last))
+                write(report.prediction_lines(day.date, names, codes, scored[0], truth.names, embedded[0].surprise))
+                predicted = {"predicted": state.codes(memory.names, truth.names)[scored[0].predicted.cpu().numpy()],
+                             "share": scored[0].share.cpu().numpy(), "distance": scored[0].distance.cpu().numpy()}
+
+            today = state.today(before, hosts, day.date.toordinal(), **predicted)
+            if save and predicted:
+                surprise = embedded[0].surprise
+                changed += state.changes(before, today, np.array(truth.names)[day.labels], memory.names,
+                                         scored[0].similarity.cpu().numpy(),
+                                         None if surprise is None else surprise.cpu().numpy())
+                state.write_lines(args.out / "changes.csv", state.CHANGE_COLUMNS, changed)
+            memory.hosts = state.update(memory.hosts, today)
+            if save:
+                forget(memory, day.date.toordinal() - args.forget_days)
+                save(memory)
 
             now = time.perf_counter()
             row["seconds"], start = round(now - start, 3), now
             rows.append(row)
             say(report.day_line(row, report.time_left(rows, days_expected())))
-        check_days(rows, args)
-    return rows, runs, len(seen)
+    check_days(rows, args)
+    return rows, runs, len(memory.hosts.address)
+
+
+class Embedded(NamedTuple):
+    """A day as one seed's model sees it."""
+    saved: torch.Tensor             # (n_hosts, E) as embeddings/ holds them: the model's, or whitened
+    X: torch.Tensor                 # (n_hosts, E) as neighbours are searched in: standardized, or whitened
+    surprise: torch.Tensor | None   # (n_hosts,) with --whiten: d^T W^-1 d / E, nan without an earlier day
+
+
+def embed_and_compare(change, progress, day, test, args, say):
+    """The day Embedded by one model, None while nothing was learned; with --whiten `change` takes it in."""
+    with matmul_precision(args.precision):
+        z = embed(progress, day, args)
+        if z is None or not args.whiten:
+            return z if z is None else Embedded(z, knn.standardize(z), None)
+        known, d = compare_days(change, progress, day, z, args)
+    X, surprise = knn.standardize(z), torch.full((len(z),), torch.nan, dtype=torch.float64, device=z.device)
+    if not change.scatter or not change.scatter.n:
+        if test:
+            say(f"{day.date}: no host was seen on two days yet: the embeddings are not whitened")
+        return Embedded(z, X, surprise)
+    L = whiten.whitener(change.scatter)
+    surprise[torch.from_numpy(known).to(z.device)] = whiten.surprise(d, L)
+    Y = whiten.whiten(X, L)
+    return Embedded(Y, Y, surprise)
+
+
+@contextlib.contextmanager
+def matmul_precision(name):
+    """How the models multiply: "exact" float32, or "fast", bfloat16 (CPU) and TF32 (GPU). Neighbours are exact."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium" if name == "fast" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def first_memory(args):
+    seeds = range(args.seed, args.seed + args.runs)
+    return Memory(models=[training.Progress(None if args.model == "gcn" else fresh_learner(args, seed), args.history)
+                          for seed in seeds], changes=[Change() for _ in seeds])
+
+
+def restore(saved, args):
+    """The Memory that `remember` made a state of. Raises ValueError where the settings are others."""
+    state.check_settings(args.state, saved["settings"], settings_of(args))
+    scatter, hosts, X = (saved["change"][name] for name in ("scatter", "hosts", "X"))
+    device = "cpu" if args.model == "features" else args.device
+    change = Change(scatter and whiten.Scatter(scatter["total"].to(device), scatter["n"]),
+                    hosts.numpy().astype(np.uint32), X if X is None else X.to(device))
+    progress = state.unpack(saved["model"], fresh_learner(args, args.seed), args.history)
+    return Memory(saved["days"], datetime.date.fromisoformat(saved["last_day"]), [progress], [change],
+                  state.Hosts(*state.arrays(saved["hosts"], state.Hosts, address=np.uint32)), saved["names"])
+
+
+def remember(memory, args, files):
+    """Memory, and the files read so far (see packets.Summary.finished), as the state's dict."""
+    change = memory.changes[0]
+    return {"settings": settings_of(args), "days": memory.t, "last_day": str(memory.last),
+            "model": state.pack(memory.models[0]),
+            "change": {"scatter": change.scatter and change.scatter._asdict(), "hosts": state.tensor(change.hosts),
+                       "X": change.X},
+            "hosts": state.tensors(memory.hosts), "names": memory.names,
+            "files": [[*identity, last] for identity, last in files.items()]}
+
+
+def settings_of(args):
+    return {name: getattr(args, name) for name in IN_STATE}
+
+
+def forget(memory, before):
+    """Hosts last seen before the day of that number leave the memory, and their rows the models."""
+    memory.hosts = state.Hosts(*(column[memory.hosts.last >= before] for column in memory.hosts))
+    for progress, change in zip(memory.models, memory.changes):
+        if len(progress.nodes.key):
+            training.forget(progress, before)
+        stay = np.isin(change.hosts, memory.hosts.address)
+        if change.X is not None:
+            change.hosts, change.X = change.hosts[stay], change.X[torch.from_numpy(stay).to(change.X.device)]
 
 
 def first_test(args):
@@ -327,7 +538,9 @@ def mean_result(results):
 def check_days(rows, args):
     """Raise ValueError, one line, if the days that came do not suffice for a single embedding."""
     if not rows:
-        raise ValueError(f"no host sends {args.min_packets} TCP packets or more on any day: nothing to embed")
+        raise NothingNew(f"no host sends {args.min_packets} TCP packets or more on any day: nothing to embed")
+    if args.state:                                          # the days that lack will come
+        return
     if len(rows) < first_test(args):
         raise ValueError(
             f"{len(rows)} days of traffic, expected at least {first_test(args)}: --train-days {args.train_days}"
@@ -372,7 +585,9 @@ def finish(args, truth, rows, runs, summary, seconds):
         "labels": {"blocks": len(truth.code), "classes": len(truth.names) - 1, **truth.counts},
         "timings": {"total_seconds": round(seconds, 3), "threads": torch.get_num_threads()},
         **scores, "days": rows})
-    if len(truth.names) == 1:
+    if not tested:
+        print(f"nothing embedded: the first test day is the {first_test(args)}th of the state's days")
+    elif len(truth.names) == 1:
         print("the labels name no class but Unknown: embeddings only, nothing to score" if args.labels else
               "no labels were given: embeddings only, nothing to score")
     elif not scores["classes"]:
@@ -381,7 +596,10 @@ def finish(args, truth, rows, runs, summary, seconds):
         print(f"{args.neighbors} nearest neighbours (leave one out) on {len(tested)} test days, "
               f"{tested[0]} to {tested[-1]}")
         print("\n".join(report.table(scores)))
-    written = ["report.json", f"{len(tested)} days of embeddings", *["predictions.csv"] * (len(truth.names) > 1)]
+    if tested:
+        print(report.agreement_line(scores))
+    written = ["report.json", f"{len(tested)} days of embeddings", *["predictions.csv"] * (len(truth.names) > 1),
+               *["hosts.csv"] * bool(args.state)]
     print(f"wrote {', '.join(written)} to {args.out}/ in {seconds:.1f} s")
 
 
@@ -396,15 +614,36 @@ def main(argv=None):
 
     try:
         report.check_folder(args.out)
-        days, truth, summary = open_input(args)
-        say(f"input {', '.join(args.input)}" if args.input else
-            f"input: the synthetic month, scale {args.synthetic_scale:g}, seed {args.seed} (no --input given)")
-        if args.labels:
-            say(f"labels: {len(truth.code):,} blocks, {len(truth.names) - 1} classes"
-                + "".join(f", {n:,} {what}" for what, n in truth.counts.most_common()))
-        say(settings_line(args))
-        rows, runs, n_hosts = follow(prepare(days, truth, args, warn), truth, args, say,
-                                     functools.partial(days_expected, summary))
+        with state.locked(args.state) if args.state else contextlib.nullcontext():
+            saved = state.load(args.state) if args.state else None
+            memory = restore(saved, args) if saved else first_memory(args)
+            files = {tuple(identity): last for *identity, last in saved["files"]} if saved else {}
+            days, truth, summary = open_input(args, memory.last, files)
+            days = days_over(days) if args.state else days
+            say(f"input {', '.join(args.input)}" if args.input else
+                f"input: the synthetic month, scale {args.synthetic_scale:g}, seed {args.seed} (no --input given)")
+            if args.labels:
+                say(f"labels: {len(truth.code):,} blocks, {len(truth.names) - 1} classes"
+                    + "".join(f", {n:,} {what}" for what, n in truth.counts.most_common()))
+            say(settings_line(args))
+            if saved:
+                say(f"going on after {memory.last}, day {memory.t}, from {args.state}")
+                report.remove_earlier(args.out, memory.last)
+
+            def save(memory):
+                state.save(args.state, remember(memory, args, summary.finished if summary else {}))
+            try:
+                rows, runs, n_hosts = follow(prepare(days, truth, args, warn), truth, args, say,
+                                             functools.partial(days_expected, summary), memory,
+                                             save if args.state else None)
+            except NothingNew:
+                if not saved:
+                    raise
+                state.write_hosts(args.out / "hosts.csv", memory.hosts, memory.names)
+                raise ValueError(f"nothing new: no day of traffic after {memory.last}, the last one in {args.state}"
+                                 ) from None
+            if args.state:
+                state.write_hosts(args.out / "hosts.csv", memory.hosts, memory.names)
         say(report.read_line(summary, n_hosts) if summary else
             f"made {sum(row['packets'] for row in rows):,} packets, {len(rows)} days, {n_hosts:,} hosts")
         for line in summary.warnings if summary else ():

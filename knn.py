@@ -208,6 +208,17 @@ def classification_report(labels, predicted, n_classes):
     return Report(classes, support, precision, recall, f1, f1.mean().item())
 
 
+def centroid_distance(x, labels):
+    """Cosine distance, 0..2, of each row of x (n, E) to its class's centroid, the mean of the class's unit vectors.
+
+    labels (n,) int64. Returns (n,), nan for Unknown rows.
+    """
+    unit = x / x.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+    centroid = x.new_zeros(int(labels.max()) + 1 if len(labels) else 0, x.shape[1]).index_add_(0, labels, unit)
+    centroid = centroid / centroid.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+    return (1 - (unit * centroid[labels]).sum(1)).masked_fill(labels == UNKNOWN, torch.nan)
+
+
 def subnet_agreement(addresses, neighbours):
     """How well neighbours agree with the hosts' /24, which no feature tells: (agreement, chance), beyond the paper.
 

@@ -100,6 +100,8 @@ class Summary:
     bytes_read: int = 0  # of the files as they lie on disk, compressed or not
     bytes_total: int | None = 0  # None where it cannot be known: standard input and pipes
     warnings: list = field(default_factory=list)  # lines
+    done_files: int = 0  # left out unread: `read_days` read them in an earlier run
+    finished: dict = field(default_factory=dict)  # (name, size, mtime in ns) of a file read to its end -> its last day
 
     @property
     def packets(self):
@@ -124,24 +126,29 @@ class _File:
     chunks: Iterator | None = None  # of columns, while the file is open
     reached: float = -np.inf  # the start of the last chunk: no packet of an earlier day is to come
     columns: set = field(default_factory=set)
+    identity: tuple | None = None  # name, size, modification time in ns; None where there is no file to come back to
 
 
-def read_days(paths, summary, year=None, strict=False):
+def read_days(paths, summary, year=None, strict=False, after=None, known=()):
     """Yield (datetime.date, Packets) per UTC day that has TCP packets, in order; `summary` is filled on the way.
 
     `paths`: files, folders (all files below them but hidden ones) and "-" for standard input. `year`: that of the
     first line of the first file, for firewall logs that lack it; otherwise a date in a file's name or its
-    modification time tells. With `strict` broken records are errors, not counted. Raises ValueError, one line that
-    names the file, for what cannot be read and for a file that returns to a day already given out.
+    modification time tells. With `strict` broken records are errors, not counted. `after`, a date: days up to it were
+    done in an earlier run; their packets are counted as skipped, and files that `known`, that run's summary.finished,
+    tells to hold no later ones are not opened. Raises ValueError, one line that names the file, for what cannot be
+    read and for a file that returns to a day already given out.
     """
     files = _find_files(paths, summary)
     if year is not None:
         _chain_years(files, year)
-    sensors, pending, done = {}, {}, -1  # pending: day -> chunks; done: the last day given out
+    before = done = -1 if after is None else _day(after)  # done: the last day given out
+    files = _not_done(files, summary, dict(known), before)
+    sensors, pending = {}, {}  # pending: day -> chunks
     opened = [file for file in files if file.once]
     for file in files:
         if file.once:
-            file.chunks = _chunks(file, summary, sensors, strict)
+            file.chunks = _later(file, _chunks(file, summary, sensors, strict), summary, before)
             _read_until(file, 0.0, pending, done)
         else:
             _peek(file)
@@ -153,7 +160,7 @@ def read_days(paths, summary, year=None, strict=False):
             _read_until(file, end, pending, done)
         while waiting and (waiting[-1].first < end or end == np.inf):
             file = waiting.pop()
-            file.chunks = _chunks(file, summary, sensors, strict)
+            file.chunks = _later(file, _chunks(file, summary, sensors, strict), summary, before)
             _read_until(file, end, pending, done)
             opened.append(file)
         opened = [file for file in opened if file.chunks]
@@ -162,7 +169,7 @@ def read_days(paths, summary, year=None, strict=False):
         if (day + 1) * DAY + SLACK > end or day == np.inf:
             continue  # the file expected on this day had no packet on it
         packets = _join(pending.pop(day), set().union(*(file.columns for file in files)))
-        if summary.days and day > done + 1:
+        if done >= 0 and day > done + 1:
             summary.warnings.append(f"no packets from {_date(done + 1)} to {_date(day - 1)}")
         done = day
         summary.days += 1
@@ -175,6 +182,40 @@ def read_days(paths, summary, year=None, strict=False):
 
 def _date(day):
     return date(1970, 1, 1) + timedelta(int(day))
+
+
+def _day(when):
+    return (when - date(1970, 1, 1)).days
+
+
+def _not_done(files, summary, known, done):
+    """The files without those that are known, unchanged, to hold no packet later than the day `done`."""
+    left = []
+    for file in files:
+        if known.get(file.identity, np.inf) <= done:
+            summary.done_files += 1
+            summary.finished[file.identity] = known[file.identity]
+            if summary.bytes_total is not None:
+                summary.bytes_total -= file.identity[1]
+        else:
+            left.append(file)
+    return left
+
+
+def _later(file, chunks, summary, done):
+    """The chunks of a file without the packets of days up to `done`; what it leaves out is counted."""
+    last = -1
+    for chunk in chunks:
+        day = chunk["time"] // DAY
+        last = max(last, int(day.max()))
+        later = day > done
+        if not later.all():
+            summary.skipped[f"of days up to {_date(done)}, done before"] += int(len(day) - later.sum())
+            chunk = {name: column[later] for name, column in chunk.items()}
+        if later.any():
+            yield chunk
+    if file.identity:
+        summary.finished[file.identity] = last
 
 
 def _read_until(file, end, pending, done):
@@ -259,7 +300,9 @@ def _find_files(paths, summary):
             else:
                 about = os.stat(name)
                 once = not stat.S_ISREG(about.st_mode)
-                files.append(_File(name, name, once, _near(os.path.basename(name), about.st_mtime)))
+                identity = None if once else (os.path.basename(name), about.st_size, about.st_mtime_ns)
+                near = _near(os.path.basename(name), about.st_mtime)
+                files.append(_File(name, name, once, near, identity=identity))
                 summary.bytes_total += 0 if once else about.st_size
     if not files:
         raise ValueError(f"expected files to read, got none in {', '.join(map(str, paths)) or 'an empty list'}")

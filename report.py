@@ -1,6 +1,7 @@
 """What a run says and leaves behind: scores per day, the report's table, and files written whole or not at all.
 
     predictions.csv             one row per host and test day, Unknown hosts too
+    changes.csv, hosts.csv      of daily runs, see state.py
     embeddings/YYYY-MM-DD.npz   hosts (n,) text, embeddings (n, E) float32; numpy.load reads it without pickle
     report.json                 settings, timings, scores
 
@@ -11,6 +12,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +22,7 @@ import torch
 
 import knn
 
-PREDICTION_COLUMNS = "date,host,label,predicted,vote_share,similarity"
+PREDICTION_COLUMNS = "date,host,label,predicted,vote_share,similarity,surprise"
 
 
 class Scored(NamedTuple):
@@ -29,28 +31,35 @@ class Scored(NamedTuple):
     predicted: torch.Tensor   # (n_hosts,) int64 class by the vote of the k nearest other hosts
     share: torch.Tensor       # (n_hosts,) share of the k votes for it
     similarity: torch.Tensor  # (n_hosts,) cosine similarity of the nearest neighbour
+    distance: torch.Tensor    # (n_hosts,) cosine distance to the centroid of the host's class; nan without one
+    agreement: float          # share of hosts whose k nearest hold one of their /24, see knn.subnet_agreement
+    chance: float             # what random neighbours would give
 
 
-def score_day(z, labels, n_classes, k):
+def score_day(x, addresses, labels, n_classes, k):
     """Leave-one-out k-nearest-neighbour classification of a day's hosts (paper 4; method.md section 5).
 
-    z (n_hosts, E) embeddings, labels (n_hosts,) int64 with 0 for Unknown.
+    x (n_hosts, E) standardized or whitened embeddings, addresses (n_hosts,) int64, labels (n_hosts,) int64 with 0
+    for Unknown.
     """
     labels = knn.small_to_unknown(labels, n_classes)
-    similarity, neighbours = knn.nearest(knn.standardize(z), k)
+    similarity, neighbours = knn.nearest(x, k)
     predicted, share = knn.vote(labels, neighbours)
     nearest = similarity[:, 0] if similarity.shape[1] else share
-    return Scored(knn.classification_report(labels, predicted, n_classes), predicted, share, nearest)
+    return Scored(knn.classification_report(labels, predicted, n_classes), predicted, share, nearest,
+                  knn.centroid_distance(x, labels), *knn.subnet_agreement(addresses, neighbours))
 
 
 def summarize(runs, names):
-    """Scores over the test days: runs is one list of knn.Report per run, days in the same order.
+    """Scores over the test days: runs is one list of Scored per run, days in the same order.
 
     Mean and standard deviation (population) are over test days, of each day's mean over the runs; a class counts on
     the days on which it is scored, a day where any class is. Returns a dict for report.json.
     """
-    f1, support, days = {}, {}, []
-    for reports in zip(*runs):
+    f1, support, days, agreement = {}, {}, [], []
+    for scored in zip(*runs):
+        agreement.append(np.mean([one.agreement for one in scored]))
+        reports = [one.report for one in scored]
         days.append(np.mean([report.macro_f1 for report in reports]))
         for i, c in enumerate(reports[0].classes.tolist()):
             f1.setdefault(c, []).append(np.mean([report.f1[i].item() for report in reports]))
@@ -58,9 +67,10 @@ def summarize(runs, names):
     classes = sorted(f1, key=lambda c: (-support[c], names[c]))
     summary = {"macro_f1": mean_std(days),
                "classes": {names[c]: {"support": support[c], "days": len(f1[c]), "f1": mean_std(f1[c])}
-                           for c in classes}}
+                           for c in classes},
+               "subnet_agreement": {**mean_std(agreement), "chance": mean_std(one.chance for one in runs[0])["mean"]}}
     if len(runs) > 1:
-        per_run = [mean_std([report.macro_f1 for report in run])["mean"] for run in runs]
+        per_run = [mean_std(one.report.macro_f1 for one in run)["mean"] for run in runs]
         summary["runs"] = {"macro_f1": per_run, **mean_std(per_run)}
     return summary
 
@@ -84,6 +94,14 @@ def table(summary):
         n = len(summary["runs"]["macro_f1"])
         lines.append(f"over {n} runs the macro average is {plus_minus(summary['runs'])}")
     return lines
+
+
+def agreement_line(summary):
+    """The yardstick that needs no labels, in words."""
+    subnets = summary["subnet_agreement"]
+    if subnets["mean"] is None:
+        return "subnet agreement: no two hosts of a test day share their /24"
+    return f"subnet agreement {plus_minus(subnets)}; {subnets['chance']:.2f} by chance"
 
 
 def plus_minus(value):
@@ -115,18 +133,23 @@ def read_line(summary, n_hosts=None):
     """What was read, and what was left out and why."""
     line = (f"read {summary.files:,} files, {summary.packets:,} packets, {summary.tcp:,} TCP, {summary.days:,} days"
             + (f", {n_hosts:,} hosts" if n_hosts is not None else ""))
+    if summary.done_files:
+        line += f"; {summary.done_files:,} files were read before"
     for verb, counts in (("skipped", summary.skipped), ("rejected as broken", summary.rejected)):
         if counts:
             line += f"; {verb} " + ", ".join(f"{n:,} {reason}" for reason, n in counts.most_common())
     return line
 
 
-def prediction_lines(date, hosts, labels, scored, names):
-    """The day's rows of predictions.csv, as one text. hosts (n,) dotted quads, labels (n,) int64."""
+def prediction_lines(date, hosts, labels, scored, names, surprise=None):
+    """The day's rows of predictions.csv, as one text. hosts (n,) dotted quads, labels (n,) int64; surprise (n,) how
+    much each host changed, nan for one without an earlier day, or None."""
     names = np.array([quoted(name) for name in names])
+    surprise = np.full(len(hosts), np.nan) if surprise is None else surprise.cpu().numpy()
     columns = [np.full(len(hosts), str(date)), hosts, names[labels.cpu().numpy()],
                names[scored.predicted.cpu().numpy()], np.char.mod("%.2f", scored.share.cpu().numpy()),
-               np.char.mod("%.4f", scored.similarity.cpu().numpy())]
+               np.char.mod("%.4f", scored.similarity.cpu().numpy()),
+               np.where(np.isnan(surprise), "", np.char.mod("%.4f", surprise))]
     return "".join(",".join(row) + "\n" for row in zip(*(column.tolist() for column in columns)))
 
 
@@ -160,6 +183,60 @@ def whole_file(path, mode="w"):
     except BaseException:
         os.unlink(temporary)
         raise
+    folder = os.open(path.parent, os.O_RDONLY)              # its entry for the new name, should the power fail
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def rows_of_days(path, header, last=None):
+    """predictions.csv while a run fills it, day by day: yields a function that takes a day's rows as one text.
+
+    last None: a new file, which appears when the block ends. Else the file grows by each day's rows, which are on the
+    disk when the function returns; `last` is the date after which this run goes on ("": none), and what a run that
+    was killed left of later days is cut off first.
+    """
+    if last is None:
+        with whole_file(path) as file:
+            file.write(header + "\n")
+            yield file.write
+        return
+    with open(path, "a+b", buffering=0) as file:
+        file.truncate(end_of_day(file, last))
+
+        def write(text):
+            end = file.seek(0, os.SEEK_END)
+            rest = memoryview((text if end else f"{header}\n{text}").encode())
+            try:
+                while rest:
+                    rest = rest[file.write(rest):]
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(end)                          # a full disk: no part of the day stays
+                raise
+        yield write
+
+
+def end_of_day(file, last, step=1 << 20):
+    """Where the whole lines that are not dated after `last`, a date, end in a file of rows that begin with a date."""
+    end = file.seek(0, os.SEEK_END)
+    tail, start = b"", end
+    while start:
+        begin = max(0, start - step)
+        file.seek(begin)
+        tail = file.read(start - begin) + tail
+        start = begin
+        lines = tail.split(b"\n")
+        whole = range(0 if start == 0 else 1, len(lines) - 1)  # the first may lack its beginning, the last its end
+        for i in reversed(whole):
+            if not DATED.match(lines[i]) or lines[i][:10] <= str(last).encode():
+                return start + sum(len(line) + 1 for line in lines[: i + 1])
+    return 0
+
+
+DATED = re.compile(rb"\d{4}-\d\d-\d\d,")
 
 
 UMASK = os.umask(0)
@@ -173,16 +250,24 @@ def check_folder(folder):
             path.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=path):
                 pass
-        if taken := [name for name in ("predictions.csv", "report.json") if (folder / name).is_dir()]:
+        if taken := [name for name in NAMES if (folder / name).is_dir()]:
             raise IsADirectoryError(f"{taken[0]} is a folder")
     except OSError as error:
         raise ValueError(f"--out {folder}: expected a folder to write to: {error}") from None
 
 
-def remove_earlier(folder):
-    """Remove the files that an earlier run left in the folder, so that they are not taken for this one's."""
-    for path in [folder / "report.json", folder / "predictions.csv",
-                 *(folder / "embeddings").glob("[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9].npz")]:
+NAMES = ("report.json", "predictions.csv", "changes.csv", "hosts.csv")
+
+
+def remove_earlier(folder, last=None):
+    """Remove the files that an earlier run left in the folder, so that they are not taken for this one's.
+
+    last, a date: that run goes on after this day, and only what it left of later ones is removed.
+    """
+    for path in (folder / "embeddings").glob("*.npz"):
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", path.stem) and (last is None or path.stem > str(last)):
+            path.unlink()
+    for path in (folder / name for name in NAMES if last is None):
         path.unlink(missing_ok=True)
 
 

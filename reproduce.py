@@ -173,9 +173,10 @@ def say_what_was_read(summary, args, say, warn):
 
 
 def f1_by_day(runs, dates, names):
-    """{date: {class: F1}}, each the mean over the runs, of lists of knn.Report: one list per run, one per date."""
-    return {date: {names[c]: float(np.mean([one.f1[i].item() for one in reports]))
-                   for i, c in enumerate(reports[0].classes.tolist())} for date, reports in zip(dates, zip(*runs))}
+    """{date: {class: F1}}, each the mean over the runs, of lists of report.Scored: one list per run, one per date."""
+    return {date: {names[c]: float(np.mean([one.report.f1[i].item() for one in scored]))
+                   for i, c in enumerate(scored[0].report.classes.tolist())}
+            for date, scored in zip(dates, zip(*runs))}
 
 
 def macro(cell):

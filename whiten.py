@@ -28,15 +28,14 @@ class Scatter(NamedTuple):
     n: int               # pairs
 
 
-def scatter(X_t, X_s):
-    """The Scatter of pairs X_t, X_s (n, E): row i of both is one host, standardized on its day (`knn.standardize`).
+def scatter(d):
+    """The Scatter of pairs d (n, E): what hosts, standardized on each of two days (`knn.standardize`), differ by.
 
-    n = 0 gives the Scatter of no pairs. Raises ValueError for shapes that do not fit.
+    n = 0 gives the Scatter of no pairs. Raises ValueError for another shape.
     """
-    if X_t.ndim != 2 or X_t.shape != X_s.shape:
-        raise ValueError("expected a row per host in both of two (n, E) matrices, got "
-                         f"{tuple(X_t.shape)} and {tuple(X_s.shape)}")
-    d = X_t.double() - X_s.double()                         # (n, E)
+    if d.ndim != 2:
+        raise ValueError(f"expected a row per pair, (n, E), got {tuple(d.shape)}")
+    d = d.double()
     return Scatter(d.T @ d, len(d))
 
 

@@ -96,7 +96,8 @@ def test_firewall_log_end_to_end(capsys, tmp_path, firewall):
     assert {name: row["support"] for name, row in result["classes"].items()} == {"even, quoted": 28, "odd": 26}
     assert set(result["classes"]["odd"]["f1"]) == {"mean", "std"}
     rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
-    assert list(rows[0]) == ["date", "host", "label", "predicted", "vote_share", "similarity"]
+    assert list(rows[0]) == ["date", "host", "label", "predicted", "vote_share", "similarity", "surprise"]
+    assert {row["surprise"] for row in rows} == {""}
     assert len(rows) == 2 * 28
     unknown = [row for row in rows if row["host"] == "9.1.0.1"]
     assert [row["label"] for row in unknown] == ["Unknown"] * 2

@@ -8,12 +8,13 @@ import knn
 import report
 
 
-def day(f1):
-    """A knn.Report of classes {number: (support, F1)}."""
+def day(f1, agreement=0.5, chance=0.1):
+    """report.Scored of classes {number: (support, F1)}."""
     classes = torch.tensor(list(f1), dtype=torch.int64)
     support, scores = (torch.tensor([pair[i] for pair in f1.values()]) for i in (0, 1))
-    return knn.Report(classes, support.long(), scores.double(), scores.double(), scores.double(),
-                      scores.double().mean().item())
+    scores = knn.Report(classes, support.long(), scores.double(), scores.double(), scores.double(),
+                        scores.double().mean().item())
+    return report.Scored(scores, *[None] * 4, agreement, chance)
 
 
 NAMES = ("Unknown", "Censys", "Shodan")
@@ -39,6 +40,35 @@ def test_runs_have_a_deviation_of_their_own():
                                "std": pytest.approx(0.1)}
 
 
+def test_subnet_agreement_counts_every_test_day():
+    """Mean and deviation over the days on which hosts share a /24, scored or not; none at all is said."""
+    run = [day({1: (20, 0.5)}, 0.6, 0.1), day({}, 0.8, 0.3), day({}, float("nan"), float("nan"))]
+    summary = report.summarize([run], NAMES)
+    assert summary["subnet_agreement"] == {"mean": pytest.approx(0.7), "std": pytest.approx(0.1),
+                                           "chance": pytest.approx(0.2)}
+    assert report.agreement_line(summary) == "subnet agreement 0.70 ± 0.10; 0.20 by chance"
+    assert "no two hosts" in report.agreement_line(report.summarize([run[2:]], NAMES))
+
+
+def test_rows_after_the_last_day_are_cut_off(tmp_path):
+    """A file that goes on loses the rows of later days and a broken end, whatever the blocks it is read by."""
+    path = tmp_path / "predictions.csv"
+    rows = "".join(f"2021-12-{day:02},9.9.9.{i},Unknown\n" for day in (8, 9, 10) for i in range(40))
+    for text, last, kept in ((rows, "2021-12-10", 121), (rows + "2021-12-11,1.", "2021-12-10", 121),
+                             (rows, "2021-12-09", 81), (rows[:-3], "2021-12-10", 120), (rows, "", 1)):
+        path.write_text("date,host,label\n" + text)
+        for step in (7, 100, 1 << 20):
+            with path.open("rb") as file:
+                end = report.end_of_day(file, last, step)
+            assert path.read_text()[:end].count("\n") == kept and path.read_text()[end - 1] == "\n"
+    path.write_text("date,host,la")
+    with path.open("rb") as file:
+        assert report.end_of_day(file, "2021-12-10") == 0
+    with report.rows_of_days(path, "date,host,label", "2021-12-10") as write:
+        write("2021-12-11,a\n")
+        assert path.read_text() == "date,host,label\n2021-12-11,a\n"
+
+
 def test_the_table_fits_a_terminal():
     """No line is wider than 80 characters, however long the class names are."""
     names = ("Unknown", "x" * 200, "Shodan")
@@ -57,10 +87,13 @@ def test_scoring_a_day_by_hand():
     rng = np.random.default_rng(0)
     z = torch.from_numpy(np.r_[rng.normal(0, 0.01, (12, 4)) + 1, rng.normal(0, 0.01, (10, 4)) - 1])
     labels = torch.tensor([1] * 12 + [2] * 10)
-    scored = report.score_day(z, labels, 3, 3)
+    addresses = torch.arange(22) + 1000 * 256 * torch.arange(22).remainder(11)   # two hosts a /24, one in each group
+    scored = report.score_day(knn.standardize(z), addresses, labels, 3, 3)
     assert scored.predicted.tolist() == [1] * 12 + [0] * 10
     assert scored.report.classes.tolist() == [1] and scored.report.macro_f1 == 1
     assert (scored.share == 1).all() and (scored.similarity > 0.9).all()
+    assert scored.agreement < 0.2 and scored.chance == pytest.approx(3 / 21)
+    assert scored.distance[:12].max() < 0.1 and torch.isnan(scored.distance[12:]).all()
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
