@@ -18,7 +18,7 @@ import torch
 
 UNKNOWN = 0
 GROUP = 16  # neighbouring candidates whose similarities are reduced to their maximum before anything is selected
-BLOCKS = {"cpu": (512, 16384, 512),  # queries, candidates, and candidates of a product: its 1 MB stay in the cache
+BLOCKS = {"cpu": (512, 16384, 2048),  # queries, candidates, and candidates of a product: its 4 MB stay in the cache
           "cuda": (8192, 65536, 65536)}
 
 

@@ -249,7 +249,7 @@ def month(quick):
             bound()
             bounds[name] = bounds.get(name, 0) + time.perf_counter() - start
         return result
-    for t, (_, day) in enumerate(synthetic.month(0.02 if quick else 1, 0), 1):
+    for t, (_, day) in enumerate(synthetic.month(0.005 if quick else 1, 0), 1):
         fields = {name: day[name] for name in features.FIELDS}
         graph, x = timed("graph and features", lambda: graph_with_features(day["src"], day["dst"], day["port"], fields),
                          lambda: np.lexsort((day["port"], day["src"])))
