@@ -557,7 +557,8 @@ def check_days(rows, args):
 def settings_line(args):
     seeds = f"seed {args.seed}" if args.runs == 1 else f"seeds {args.seed}..{args.seed + args.runs - 1}"
     history = f", H = {args.history}" if args.history else ""
-    return (f"model {args.model}, {'without' if args.no_node_features else 'with'} node features{history}, "
+    ranked = " by rank" * (args.feature_scaling == "rank" and not args.no_node_features) + ", whitened" * args.whiten
+    return (f"model {args.model}, {'without' if args.no_node_features else 'with'} node features{ranked}{history}, "
             f"{args.train_days} training days, {seeds}, {args.device}")
 
 
