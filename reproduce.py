@@ -442,6 +442,9 @@ def beyond(args, cells, say, warn):
     """Macro F1, where there are labels, and subnet agreement: models x feature scalings x plain or whitened."""
     results = dict(zip(BEYOND, cells("beyond")))
     blocks = beyond_blocks(results)
+    if not blocks:
+        raise ValueError("beyond compares macro F1 and subnet agreement: no class has more than 10 active hosts, and "
+                         "no two hosts share their /24, on a test day")
     first = results[BEYOND[0]]
     days, scored = first["test_days"], sum(bool(f1) for f1 in first["f1_by_day"].values())
     chance = first["subnet_agreement"]["chance"]
