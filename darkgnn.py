@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import datetime
 import functools
+import io
 import os
 import platform
 import signal
@@ -34,6 +35,7 @@ import knn
 import labels as ground_truth
 import packets
 import report
+import shard
 import state
 import synthetic
 import training
@@ -42,11 +44,14 @@ import whiten
 MODELS = (*training.MODELS, "i-darkvec", "features")
 MIRAI = "Mirai-like"
 NO_LABELS = ground_truth.from_arrays(np.empty(0, np.uint32), np.empty(0, np.int64), ("Unknown",))
-SCALINGS = {"max": features.scale_by_maximum, "rank": features.scale_by_rank}
+SCALINGS = {"max": functools.partial(features.scale_by_maximum, most=shard.all_max),
+            "rank": functools.partial(features.scale_by_rank, ranks=shard.average_ranks, total=shard.all_sum)}
+standardize = functools.partial(knn.standardize, mean=shard.mean_of_rows, highest=shard.all_max)
 IN_STATE = (  # the settings that a state goes with
     "model", "no_node_features", "feature_scaling", "whiten", "history", "hidden_width", "gcn_width",
     "embedding_width", "head_width", "train_days", "epochs", "negatives", "learning_rate", "weight_decay",
     "top_ports", "min_packets", "seed", "device", "precision")
+FIRST_SPEAKS = 5  # seconds that other ranks wait before they end: what ends all, rank 0 says, and its end ends them
 FIELD_NAMES = {"length": "size", "ttl": "TTL", "mss": "MSS", "window": "window", "timestamp": "TCP timestamp"}
 
 
@@ -108,6 +113,7 @@ def parse_arguments(argv):
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the model runs")
     add("--precision", choices=("exact", "fast"), default="exact", help="of matrix products: float32, or bfloat16 and "
         "TF32 where the machine has them")
+    add("--low-memory", action="store_true", help="compute a day's activations twice instead of keeping them")
     add("--out", type=Path, default=Path("out"), metavar="DIR", help="folder for embeddings, predictions, report")
     add("--quiet", action="store_true", help="print the report only")
 
@@ -152,6 +158,10 @@ def check_arguments(args, error):
         error("--forget-days goes with --state")
     if args.device == "cuda" and not torch.cuda.is_available():
         error("--device cuda: no CUDA device is available to this PyTorch")
+    for flag, given in (("--model i-darkvec", args.model == "i-darkvec"), ("--state", args.state),
+                        ("--no-node-features", args.no_node_features)):
+        if given and shard.started() > 1:
+            error(f"{flag} runs in one process, got {shard.started()} from torchrun")
 
 
 def number(convert, check, expected):
@@ -193,49 +203,60 @@ def open_input(args, after=None, known=()):
     after, known: as packets.read_days takes them, of a run that goes on.
     """
     if args.input is None:
-        month = synthetic.month(args.synthetic_scale, args.seed)
+        month = synthetic.month(args.synthetic_scale, args.seed, share=(shard.rank(), shard.size()))
         days = ((date, packets.Packets(**columns)) for date, columns in month if after is None or date > after)
         return days, ground_truth.from_arrays(*synthetic.ground_truth(args.synthetic_scale, args.seed)), None
     truth = ground_truth.read_labels(args.labels) if args.labels else NO_LABELS
     if args.mirai and MIRAI not in truth.names:
         truth = truth._replace(names=(*truth.names, MIRAI))
     summary = packets.Summary()
-    return packets.read_days(args.input, summary, args.year, args.strict, after, known), truth, summary
+    return packets.read_days(args.input, summary, args.year, args.strict, after, known,
+                             (shard.rank(), shard.size())), truth, summary
 
 
 def prepare(days, truth, args, warn):
-    """Each day's graph, features and labels, one after the other; a day without any host is left out."""
+    """Each day's graph, features and labels, one after the other; a day without any host is left out.
+
+    Under torchrun days are what this rank read, and graph, features and labels those of the hosts that it owns.
+    """
     lacking, date = set(), None
-    for date, day in days:
-        graph, order = graphs.build_graph(day.src, day.port, args.min_packets, args.top_ports)
+    for date, day in shard.days(days):
+        traffic = shard.count_packets(day) if shard.size() > 1 else None
+        if traffic:
+            graph, _ = graphs.build_graph(traffic.src, traffic.port, args.min_packets, args.top_ports,
+                                          traffic.packets, shard.all_sum)
+            present = {*traffic.fields, *["seq"] * traffic.has_seq}
+        else:
+            graph, order = graphs.build_graph(day.src, day.port, args.min_packets, args.top_ports)
+            present = {name for name in (*features.FIELDS, "seq") if getattr(day, name) is not None}
         n_hosts, n_ports = len(graph.hosts), len(graph.ports)
-        if not n_hosts:
+        if not shard.all_sum(n_hosts):
             warn(f"{date}: no host sends {args.min_packets} TCP packets or more, the day is left out")
             continue
         x = snapshot = corpus = None
         if not args.no_node_features:
-            fields = {name: getattr(day, name) for name in features.FIELDS}
-            missing = {FIELD_NAMES[name] for name, column in fields.items() if column is None} - lacking
+            missing = {FIELD_NAMES[name] for name in features.FIELDS if name not in present} - lacking
             if missing:
                 warn(f"{date}: the trace has no {', '.join(sorted(missing))}: these features are 0")
                 lacking |= missing
-            raw = features.node_features(
+            raw = shard.raw_features(traffic, graph) if traffic else features.node_features(
                 graph.edge_host, graph.edge_port, graph.weight, n_hosts, n_ports, day.dst[order],
-                {name: column[order] for name, column in fields.items() if column is not None})
+                {name: getattr(day, name)[order] for name in features.FIELDS if name in present})
             x = SCALINGS[args.feature_scaling](raw, n_hosts)
         if args.model == "i-darkvec":
             corpus = day_corpus(day.time, graph, order)
         elif args.model != "features":
             snapshot = training.make_snapshot(graph, x, args.device)
         codes = ground_truth.lookup(truth, graph.hosts)
-        if args.mirai and day.seq is not None:
-            mirai = ground_truth.mirai_hosts(day.src, day.dst, day.seq, args.mirai_packets)
+        if args.mirai and "seq" in present:
+            mirai = shard.mirai_hosts(traffic, args.mirai_packets) if traffic else \
+                ground_truth.mirai_hosts(day.src, day.dst, day.seq, args.mirai_packets)
             unlisted = ~ground_truth.listed(truth, graph.hosts)
             codes[unlisted & np.isin(graph.hosts, mirai)] = truth.names.index(MIRAI)
         elif args.mirai and "seq" not in lacking:
             warn(f"{date}: the trace has no TCP sequence numbers: --mirai labels nothing")
             lacking.add("seq")
-        yield Day(date, graph, x, snapshot, corpus, torch.from_numpy(codes), len(day.src))
+        yield Day(date, graph, x, snapshot, corpus, torch.from_numpy(codes), traffic.n if traffic else len(day.src))
     if date is None:
         raise NothingNew("no TCP packets over IPv4 in the input: nothing to embed")
 
@@ -275,7 +296,8 @@ def fresh_learner(args, seed):
         return training.Learner(darkvec.DarkVec(args.embedding_width).to(args.device), None, None, generator)
     return training.new_learner(
         args.model, seed, args.device, None if args.no_node_features else features.N_FEATURES, args.hidden_width,
-        args.gcn_width, args.embedding_width, args.head_width, args.learning_rate, args.weight_decay)
+        args.gcn_width, args.embedding_width, args.head_width, args.learning_rate, args.weight_decay,
+        args.low_memory)
 
 
 @dataclass
@@ -332,7 +354,7 @@ def compare_days(change, progress, day, z, args):
     differ from it. `features` and i-darkvec compare with the host's last day. The graph models embed yesterday once
     more with today's weights, and compare with that alone: embeddings of different weights have no common axes.
     """
-    X, hosts = knn.standardize(z), day.graph.hosts
+    X, hosts = standardize(z), day.graph.hosts
     if args.model in ("features", "i-darkvec"):
         if change.X is None:
             change.X = X[:0]
@@ -347,7 +369,7 @@ def compare_days(change, progress, day, z, args):
         change.scatter = None
     found = np.zeros(len(hosts), bool), X[:0]
     for ago in range(1, len(progress.past) - args.history):  # yesterday; of gcn-gru on day M all days before
-        earlier, X_s = progress.past[-1 - ago].graph.hosts, knn.standardize(training.embed_day(progress, ago))
+        earlier, X_s = progress.past[-1 - ago].graph.hosts, standardize(training.embed_day(progress, ago))
         known, d = differences(X, hosts, X_s, earlier)
         add_pairs(change, d)
         found = found if ago > 1 else (known, d)
@@ -362,7 +384,7 @@ def differences(X, hosts, X_s, earlier):
 
 
 def add_pairs(change, d):
-    today = whiten.scatter(d)
+    today = whiten.Scatter(*map(shard.all_sum, whiten.scatter(d)))
     change.scatter = whiten.merge(change.scatter, today) if change.scatter else today
 
 
@@ -390,8 +412,10 @@ def follow(days, truth, args, say, days_expected, memory=None, save=None):
             with matmul_precision(args.precision):
                 results = [learn(progress, day, memory.t, args, seed, say)
                            for progress, seed in zip(memory.models, seeds)]
-            row = {"date": str(day.date), "hosts": len(hosts), "new_hosts": int((before.last < 0).sum()),
-                   "ports": len(day.graph.ports), "edges": len(day.graph.weight), "packets": day.packets,
+            n_hosts, new_hosts, n_edges = shard.all_sum(np.array(
+                [len(hosts), (before.last < 0).sum(), len(day.graph.weight)])).tolist()
+            row = {"date": str(day.date), "hosts": n_hosts, "new_hosts": new_hosts,
+                   "ports": len(day.graph.ports), "edges": n_edges, "packets": day.packets,
                    **mean_result(results), "macro_f1": None, "subnet_agreement": None, "embedded": False}
             test = memory.t >= first_test(args)
             embedded = [embed_and_compare(change, progress, day, test, args, say)
@@ -401,13 +425,15 @@ def follow(days, truth, args, say, days_expected, memory=None, save=None):
             if test and not row["embedded"]:
                 warn(f"{day.date}: every host contacts every port, nothing to learn from: not embedded")
             if row["embedded"]:
-                if not all(torch.isfinite(one.saved).all() for one in embedded):
+                if not shard.all_min(int(all(torch.isfinite(one.saved).all() for one in embedded))):
                     raise ValueError(f"{day.date}: training diverged, the embeddings are not finite (loss "
                                      f"{row['loss']}): expected a --learning-rate below {args.learning_rate:g}")
-                if not last and not any(earlier["embedded"] for earlier in rows):
+                if not last and not any(earlier["embedded"] for earlier in rows) and shard.rank() == 0:
                     report.remove_earlier(args.out)
-                names = report.dotted(hosts)
-                report.save_embeddings(args.out / "embeddings" / f"{day.date}.npz", names, embedded[0].saved)
+                everyone, saved = shard.at_rank_0(hosts, embedded[0].saved)
+                names = report.dotted(everyone)
+                if shard.rank() == 0:
+                    report.save_embeddings(args.out / "embeddings" / f"{day.date}.npz", names, saved)
                 codes, addresses = day.labels.to(args.device), torch.from_numpy(hosts.astype(np.int64)).to(args.device)
                 scored = [report.score_day(one.X.to(args.device), addresses, codes, len(truth.names), args.neighbors)
                           for one in embedded]
@@ -418,8 +444,11 @@ def follow(days, truth, args, say, days_expected, memory=None, save=None):
             if row["embedded"] and len(truth.names) > 1:
                 if write is None:
                     write = files.enter_context(report.rows_of_days(
-                        args.out / "predictions.csv", report.PREDICTION_COLUMNS, last))
-                write(report.prediction_lines(day.date, names, codes, scored[0], truth.names, embedded[0].surprise))
+                        args.out / "predictions.csv", report.PREDICTION_COLUMNS, last)) if shard.rank() == 0 else len
+                surprise = embedded[0].surprise
+                _, *columns = shard.at_rank_0(hosts, codes, scored[0].predicted, scored[0].share, scored[0].similarity,
+                                              *[] if surprise is None else [surprise])
+                write(report.prediction_lines(day.date, names, truth.names, *columns))
                 predicted = {"predicted": state.codes(memory.names, truth.names)[scored[0].predicted.cpu().numpy()],
                              "share": scored[0].share.cpu().numpy(), "distance": scored[0].distance.cpu().numpy()}
 
@@ -440,7 +469,7 @@ def follow(days, truth, args, say, days_expected, memory=None, save=None):
             rows.append(row)
             say(report.day_line(row, report.time_left(rows, days_expected())))
     check_days(rows, args)
-    return rows, runs, len(memory.hosts.address)
+    return rows, runs, shard.all_sum(len(memory.hosts.address))
 
 
 class Embedded(NamedTuple):
@@ -455,9 +484,9 @@ def embed_and_compare(change, progress, day, test, args, say):
     with matmul_precision(args.precision):
         z = embed(progress, day, args)
         if z is None or not args.whiten:
-            return z if z is None else Embedded(z, knn.standardize(z), None)
+            return z if z is None else Embedded(z, standardize(z), None)
         known, d = compare_days(change, progress, day, z, args)
-    X, surprise = knn.standardize(z), torch.full((len(z),), torch.nan, dtype=torch.float64, device=z.device)
+    X, surprise = standardize(z), torch.full((len(z),), torch.nan, dtype=torch.float64, device=z.device)
     if not change.scatter or not change.scatter.n:
         if test:
             say(f"{day.date}: no host was seen on two days yet: the embeddings are not whitened")
@@ -584,10 +613,10 @@ def finish(args, truth, rows, runs, summary, seconds):
                               ("files", "formats", "packets", "tcp", "days", "skipped", "rejected", "rejected_first",
                                "warnings")},
         "labels": {"blocks": len(truth.code), "classes": len(truth.names) - 1, **truth.counts},
-        "timings": {"total_seconds": round(seconds, 3), "threads": torch.get_num_threads()},
+        "timings": {"total_seconds": round(seconds, 3), "threads": torch.get_num_threads(), "ranks": shard.size()},
         **scores, "days": rows})
     if not tested:
-        print(f"nothing embedded: the first test day is the {first_test(args)}th of the state's days")
+        print(f"nothing embedded yet: test days begin after the state's first {first_test(args) - 1} days")
     elif len(truth.names) == 1:
         print("the labels name no class but Unknown: embeddings only, nothing to score" if args.labels else
               "no labels were given: embeddings only, nothing to score")
@@ -605,16 +634,25 @@ def finish(args, truth, rows, runs, summary, seconds):
 
 
 def main(argv=None):
-    args = parse_arguments(argv)
+    try:
+        with contextlib.ExitStack() as others:              # where all ranks say the same, the first one does
+            for redirect in (contextlib.redirect_stdout, contextlib.redirect_stderr) if shard.rank() else ():
+                others.enter_context(redirect(io.StringIO()))
+            args = parse_arguments(argv)
+    except SystemExit:
+        time.sleep(FIRST_SPEAKS * (shard.rank() > 0))
+        raise
     began = time.perf_counter()
     summary = None
 
     def say(line):
-        if not args.quiet:
+        if not args.quiet and shard.rank() == 0:
             print(line, flush=True)
 
     try:
-        report.check_folder(args.out)
+        shard.start(args.device)
+        if shard.rank() == 0:
+            report.check_folder(args.out)
         with state.locked(args.state) if args.state else contextlib.nullcontext():
             saved = state.load(args.state) if args.state else None
             memory = restore(saved, args) if saved else first_memory(args)
@@ -645,22 +683,26 @@ def main(argv=None):
                                  ) from None
             if args.state:
                 state.write_hosts(args.out / "hosts.csv", memory.hosts, memory.names)
+        if summary and shard.size() > 1:
+            summary = packets.merged(shard.all_objects(summary))
+            summary.days = len(rows)
         say(report.read_line(summary, n_hosts) if summary else
             f"made {sum(row['packets'] for row in rows):,} packets, {len(rows)} days, {n_hosts:,} hosts")
         for line in summary.warnings if summary else ():
             warn(line)
-        finish(args, truth, rows, runs, summary, time.perf_counter() - began)
+        if shard.rank() == 0:
+            finish(args, truth, rows, runs, summary, time.perf_counter() - began)
+        shard.stop()
     except (ValueError, OSError) as error:
         if summary and summary.files:
             say(report.read_line(summary))
-        print(f"darkgnn: error: {error}", file=sys.stderr)
-        return 2
+        return fail(error)
     except (MemoryError, RuntimeError) as error:            # PyTorch's lack of memory is a RuntimeError
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
+        if isinstance(error, MemoryError) or "memory" in str(error):
+            return fail("not enough memory: expected smaller widths, fewer --runs or less traffic a day")
+        if shard.size() == 1 or not shard.lost(error):
             raise
-        print("darkgnn: error: not enough memory: expected smaller widths, fewer --runs or less traffic a day",
-              file=sys.stderr)
-        return 2
+        return fail("another process of this run has ended")
     except KeyboardInterrupt:
         print("darkgnn: interrupted", file=sys.stderr)
         return 130
@@ -668,7 +710,15 @@ def main(argv=None):
 
 
 def warn(line):
-    print(f"darkgnn: note: {line}", file=sys.stderr, flush=True)
+    if shard.rank() == 0:
+        print(f"darkgnn: note: {line}", file=sys.stderr, flush=True)
+
+
+def fail(error):
+    """Say in one line what ended the run; the exit code."""
+    time.sleep(FIRST_SPEAKS * (shard.rank() > 0))
+    print(f"darkgnn: {f'rank {shard.rank()}: ' * (shard.size() > 1)}error: {error}", file=sys.stderr, flush=True)
+    return 2
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ STATS(x) = sum, minimum, maximum, average, standard deviation (sample, n - 1; 0 
     7-11      STATS(packets per darknet address)     0
     12-36     STATS over the node's packets of: size, TTL, MSS, window, TCP timestamp (5 columns each)
 
-Packets come sorted by edge, edges by host (as `graph.build_graph` orders them), so every statistic is taken once per
-edge and merged per host and per port. What a model reads is these columns scaled, per day, hosts and ports separately:
-by their maximum (the released code) or, beyond the paper, by rank:
+Every statistic is taken once per edge, as whole numbers, and merged per host and per port: exact, so that packets may
+come in any order, in any number of parts, and the same features result bit by bit. What a model reads is these columns
+scaled, per day, hosts and ports separately: by their maximum (the released code) or, beyond the paper, by rank:
 
     n       nodes of the kind that day
     r       (n,) rank of each node's value among them, 1..n; equal values share the average of their ranks
@@ -27,79 +27,103 @@ import scipy.special
 
 FIELDS = ("length", "ttl", "mss", "window", "timestamp")  # packet columns of features 12-36, in this order
 N_FEATURES = 37
+NOTHING = np.iinfo(np.int64)  # the minimum of no samples is its max, the maximum its min
 
 
 class Moments(NamedTuple):
-    """What STATS needs of a set of samples, mergeable: each (sets,) float64."""
-    n: np.ndarray        # samples
+    """What STATS needs of sets of samples, whole numbers in [0, 2^32): exact and mergeable, each (sets,) int64."""
+    n: np.ndarray             # samples
     total: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    squares: np.ndarray  # sum of (x - average)^2
+    squares_high: np.ndarray  # sum of x^2 // 2^32
+    squares_low: np.ndarray   # sum of x^2 mod 2^32
+
+
+def same(x):
+    return x
 
 
 def node_features(edge_host, edge_port, weight, n_hosts, n_ports, address, fields):
     """The day's raw features x (N, 37) float64, hosts first, then ports (paper Table 1).
 
     edge_host, edge_port, weight (E,): the day's edges, sorted by (host, port). address (n,): the darknet address of
-    each packet, unsigned 32-bit; fields: {name in FIELDS: (n,) values per packet, 0 = option absent}; both in the order
-    of the edges, `weight` packets each. A field that is not in `fields` gives zeros in its five columns.
-    Raises ValueError if a column's length is not the number of packets, a field's name is unknown, or an address
-    lies outside [0, 2^32).
+    each packet, unsigned 32-bit; fields: {name in FIELDS: (n,) whole numbers in [0, 2^32) per packet, 0 = option
+    absent}; both in the order of the edges, `weight` packets each. A field that is not in `fields` gives zeros in its
+    five columns. Raises ValueError if a column's length is not the number of packets, a field's name is unknown, or
+    values are no whole numbers in [0, 2^32).
     """
     n = int(weight.sum())
     for name, column in {"address": address, **fields}.items():
         if len(column) != n:
             raise ValueError(f"{name} must hold one value per packet of the edges, {n}, got {len(column)}")
-    if n and not (address.min() >= 0 and address.max() < 1 << 32):
-        raise ValueError(f"addresses must lie in [0, 2^32), got {address.min()}..{address.max()}")
     if unknown := set(fields) - set(FIELDS):
         raise ValueError(f"fields must be among {', '.join(FIELDS)}, got {', '.join(sorted(unknown))}")
+    for name, column in {"addresses": address, **fields}.items():
+        if column.dtype.kind not in "iu":
+            raise ValueError(f"{name} must be integers, got {column.dtype}")
+        if n and not (column.min() >= 0 and column.max() < 1 << 32):
+            raise ValueError(f"{name} must lie in [0, 2^32), got {column.min()}..{column.max()}")
 
+    start = np.cumsum(weight) - weight                      # (E,) first packet of each edge
+    per_edge = {name: moments_of_runs(column, start, weight) for name, column in fields.items() if n}
+    contacted, _, packets = packets_per_address(np.repeat(edge_host, weight), address)
+    return merged_features(edge_host, edge_port, weight, n_hosts, n_ports, contacted, packets,
+                           edge_host, edge_port, per_edge)
+
+
+def merged_features(edge_host, edge_port, weight, n_hosts, n_ports, contacted, packets, host_of, port_of, fields,
+                    total=same):
+    """`node_features` from what was counted before: x (N, 37) float64.
+
+    contacted, packets (pairs,): the host and the packets of each distinct pair of a host and a darknet address.
+    fields: {name: Moments of any parts (m,) of the packets}, of host host_of (m,) to port port_of (m,). total(Moments
+    of the ports) -> Moments: theirs over all processes, where edges and parts are those of one process's own hosts.
+    """
     x = np.zeros((n_hosts + n_ports, N_FEATURES))
     host, port = x[:n_hosts], x[n_hosts:]                   # views: the rows of hosts and of ports
 
     edges = single(weight)                                  # one sample per edge: its packets
-    of_host, of_port = merge(edges, edge_host, n_hosts), merge(edges, edge_port, n_ports)
+    of_host, of_port = merge(edges, edge_host, n_hosts), total(merge(edges, edge_port, n_ports))
     host[:, 0], host[:, 1:6] = of_host.n, stats(of_host)
     port[:, 0], port[:, 1:6] = of_port.n, stats(of_port)
 
-    contacted, packets = packets_per_address(np.repeat(edge_host, weight), address)
     of_host = merge(single(packets), contacted, n_hosts)
     host[:, 6], host[:, 7:12] = of_host.n, stats(of_host)
 
-    start = np.cumsum(weight) - weight                      # (E,) first packet of each edge
     for i, name in enumerate(FIELDS):
-        if name in fields and n:
-            per_edge = moments_of_runs(fields[name].astype(np.float64), start, weight)
+        if name in fields:
             columns = slice(12 + 5 * i, 17 + 5 * i)
-            host[:, columns] = stats(merge(per_edge, edge_host, n_hosts))
-            port[:, columns] = stats(merge(per_edge, edge_port, n_ports))
+            host[:, columns] = stats(merge(fields[name], host_of, n_hosts))
+            port[:, columns] = stats(total(merge(fields[name], port_of, n_ports)))
     return x
 
 
-def scale_by_maximum(x, n_hosts):
+def scale_by_maximum(x, n_hosts, most=same):
     """Every column divided by its maximum of the day, hosts and ports separately: (N, 37) float32 in [0, 1].
 
-    A column whose maximum is 0 stays 0. x (N, 37), hosts first.
+    A column whose maximum is 0 stays 0. x (N, 37), hosts first. most(maxima (37,)) -> (37,): those over all processes,
+    where x is one process's share of the nodes.
     """
     scaled = np.empty(x.shape, np.float32)
     for rows in (slice(0, n_hosts), slice(n_hosts, None)):
-        top = x[rows].max(axis=0, initial=0)
+        top = most(x[rows].max(axis=0, initial=0))
         scaled[rows] = x[rows] / np.where(top > 0, top, 1)
     return scaled
 
 
-def scale_by_rank(x, n_hosts):
+def scale_by_rank(x, n_hosts, ranks=None, total=same):
     """Every column's normal scores over the day's nodes, hosts and ports separately: (N, 37) float32.
 
     x = Phi^-1((r - 0.5) / n): only the order of a column's values counts, not how heavy its tail is. A constant
-    column becomes 0. x (N, 37), hosts first.
+    column becomes 0. x (N, 37), hosts first. ranks, total: `average_ranks` and a sum over all processes, where x is
+    one process's share of the hosts.
     """
     scaled = np.empty(x.shape, np.float32)
-    for rows in (slice(0, n_hosts), slice(n_hosts, None)):
-        r, n = average_ranks(x[rows].astype(np.float32)), len(x[rows])  # float32: equal deviations differ in the last
-        scaled[rows] = scipy.special.ndtri((r - 0.5) / max(n, 1))       # bits of float64, by the order of their sums
+    for rows, ranks_of, n in ((slice(0, n_hosts), ranks or average_ranks, total(n_hosts)),
+                              (slice(n_hosts, None), average_ranks, len(x) - n_hosts)):
+        r = ranks_of(x[rows].astype(np.float32))            # float32: what the model could tell apart
+        scaled[rows] = scipy.special.ndtri((r - 0.5) / max(n, 1))
     return scaled
 
 
@@ -124,45 +148,48 @@ def stats(m):
     A set without samples gives zeros.
     """
     average = m.total / np.maximum(m.n, 1)
-    deviation = np.sqrt(m.squares / np.maximum(m.n - 1, 1))
+    n, total = m.n.astype(object), m.total.astype(object)   # Python's integers: no rounding, no overflow
+    squares = m.squares_high.astype(object) * (1 << 32) + m.squares_low
+    variance = (n * squares - total * total) / np.maximum(n * (n - 1), 1)  # = sum of (x - average)^2 / (n - 1)
+    deviation = np.sqrt(variance.astype(np.float64))
     return np.where(m.n[:, None] > 0, np.stack([m.total, m.low, m.high, average, deviation], axis=1), 0)
 
 
 def single(x):
     """Moments of sets of one sample each, x (sets,)."""
-    x = x.astype(np.float64)
-    return Moments(np.ones(len(x)), x, x, x, np.zeros(len(x)))
+    return moments_of_runs(x, np.arange(len(x)), np.ones(len(x), np.int64))
 
 
 def moments_of_runs(x, start, length):
-    """Moments of consecutive runs of x (n,) float64; run i holds x[start[i] : start[i] + length[i]], length >= 1."""
-    total = np.add.reduceat(x, start)
-    deviation = x - np.repeat(total / length, length)       # two passes: no cancellation in the squares
-    return Moments(length.astype(np.float64), total, np.minimum.reduceat(x, start), np.maximum.reduceat(x, start),
-                   np.add.reduceat(np.square(deviation, out=deviation), start))
+    """Moments of consecutive runs of x (n,) unsigned; run i holds x[start[i] : start[i] + length[i]], length >= 1."""
+    x = x.astype(np.uint64)
+    squares = x * x                                         # below 2^64
+    high, low = squares >> np.uint64(32), squares & np.uint64(0xFFFFFFFF)
+    sums = [np.add.reduceat(part, start) for part in (x, high, low)]
+    low, high = np.minimum.reduceat(x, start), np.maximum.reduceat(x, start)
+    return Moments(*(part.astype(np.int64) for part in (length, sums[0], low, high, sums[1], sums[2])))
 
 
 def merge(parts, group, n_groups):
-    """Moments of unions: set i of `parts` goes into group[i] in [0, n_groups). The one place that sums a port's hosts.
-
-    A union's squares are the parts' own plus n_i (average_i - average of the union)^2 of each.
-    """
-    n = np.bincount(group, parts.n, n_groups)
-    total = np.bincount(group, parts.total, n_groups)
-    shift = parts.total / parts.n - (total / np.maximum(n, 1))[group]
-    squares = np.bincount(group, parts.squares + parts.n * shift**2, n_groups)
-    low, high = np.full(n_groups, np.inf), np.full(n_groups, -np.inf)
-    np.minimum.at(low, group, parts.low)
-    np.maximum.at(high, group, parts.high)
-    return Moments(n, total, low, high, squares)
+    """Moments of unions: set i of `parts` goes into group[i] in [0, n_groups). The one place that sums over hosts."""
+    out = Moments(*(np.full(n_groups, fill) for fill in (0, 0, NOTHING.max, NOTHING.min, 0, 0)))
+    for add, into, part in zip((np.add, np.add, np.minimum, np.maximum, np.add, np.add), out, parts):
+        add.at(into, group, part)
+    return out
 
 
-def packets_per_address(host, address):
-    """Distinct (host, address) pairs of the packets and their counts: (host (pairs,), packets (pairs,)).
+def packets_per_address(host, address, packets=None):
+    """Distinct (host, address) pairs and their packets: (host, address, packets), each (pairs,) int64.
 
-    host (n,) indices and address (n,) unsigned 32-bit values, one entry per packet.
+    host (n,) indices and address (n,) unsigned 32-bit values, one entry per packet or, with packets (n,), per so many.
     """
     pair = host.astype(np.uint64) << np.uint64(32) | address.astype(np.uint64)
-    pair.sort()
+    if packets is None:
+        pair.sort()
+    else:
+        order = pair.argsort()
+        pair, packets = pair[order], packets[order]
     start = np.flatnonzero(np.append(True, pair[1:] != pair[:-1])[: len(pair)])
-    return (pair[start] >> np.uint64(32)).astype(np.int64), np.diff(np.append(start, len(pair)))
+    count = np.diff(np.append(start, len(pair))) if packets is None else np.add.reduceat(packets, start)
+    pair = pair[start]
+    return (pair >> np.uint64(32)).astype(np.int64), (pair & np.uint64(0xFFFFFFFF)).astype(np.int64), count

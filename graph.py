@@ -28,7 +28,11 @@ class BipartiteGraph(NamedTuple):
     weight: np.ndarray     # (E,) int64         packets of the edge, >= 1
 
 
-def build_graph(src, port, min_packets=5, top_ports=2500):
+def same(x):
+    return x
+
+
+def build_graph(src, port, min_packets=5, top_ports=2500, packets=None, total=same):
     """The day's graph and the order that sorts its packets by edge (paper 2, 3, 3.1).
 
     Hosts with fewer than `min_packets` packets are dropped first; of what is left, the `top_ports` ports with the
@@ -37,6 +41,8 @@ def build_graph(src, port, min_packets=5, top_ports=2500):
     src (n,) unsigned addresses and port (n,) integers in [0, OTHER], one entry per packet, any order.
     Returns (BipartiteGraph, order): order (n_kept,) int64 lists the kept packets edge by edge, in their given
     order within an edge, so `column[order]` splits into runs of length `weight`.
+    With packets (n,) int64 an entry stands for so many packets, and order lists entries. total(packets of each port)
+    sums them over the processes among which the day's hosts are shared out; ports are then those of all shares.
     Raises ValueError for unequal lengths, sources or ports that are no integers or out of range, top_ports < 1.
     """
     src, port = np.asarray(src), np.asarray(port)
@@ -53,20 +59,21 @@ def build_graph(src, port, min_packets=5, top_ports=2500):
     order = stable_order(src, 1 << 32)                      # packets by host
     by_host = src[order]
     start = run_starts(by_host)
-    packets = np.diff(np.append(start, len(by_host)))       # (hosts before the filter,)
-    active = packets >= min_packets
+    length = np.diff(np.append(start, len(by_host)))        # (hosts before the filter,)
+    active = (length if packets is None else np.add.reduceat(packets[order], start)) >= min_packets
     hosts = by_host[start][active].astype(np.uint32)
-    order = order[np.repeat(active, packets)]
-    host = np.repeat(np.arange(len(hosts)), packets[active])  # (n_kept,) ascending
+    order = order[np.repeat(active, length)]
+    host = np.repeat(np.arange(len(hosts)), length[active])  # (n_kept,) ascending
 
     port = port[order]
-    ports, node = top_port_nodes(np.bincount(port, minlength=OTHER + 1), top_ports)
+    per_port = np.bincount(port, None if packets is None else packets[order], OTHER + 1).astype(np.int64)
+    ports, node = top_port_nodes(total(per_port), top_ports)
     pair = host * len(ports) + node[port]                   # (n_kept,) one integer per (host, port)
     by_edge = stable_order(pair, max(1, len(hosts) * len(ports)))
     order, pair = order[by_edge], pair[by_edge]
     start = run_starts(pair)
     edge_host, edge_port = np.divmod(pair[start], max(1, len(ports)))
-    weight = np.diff(np.append(start, len(pair)))
+    weight = np.diff(np.append(start, len(pair))) if packets is None else np.add.reduceat(packets[order], start)
     return BipartiteGraph(hosts, ports, edge_host, edge_port, weight), order
 
 
@@ -106,18 +113,23 @@ def run_starts(ordered):
     return np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
 
 
-def normalized_adjacency(graph):
+def normalized_adjacency(graph, port_loop=1, total=same):
     """A_hat = D^-1 (A + I), row-normalized: the weights of a node's edges and its self-loop sum to 1 (paper 2).
 
+    Where the day's hosts are shared out among processes and its ports are common to all, graph is one share: a port's
+    row then holds this share's hosts and is normalized by total(its row sum), that of all shares; port_loop is 1 in
+    one of them and 0 in the others, so that the shares' rows of a port add up to its row.
     Returns a scipy CSR matrix (N, N) float32 with int32 indices; `as_torch` makes the tensors of it.
     """
     n_hosts, n = len(graph.hosts), len(graph.hosts) + len(graph.ports)
     u, v, w = graph.edge_host, n_hosts + graph.edge_port, graph.weight
     loop = np.arange(n)
+    one = np.where(loop < n_hosts, 1, port_loop)
     A_I = scipy.sparse.coo_matrix(                          # A + I
-        (np.concatenate([w, w, np.ones(n)]), (np.concatenate([u, v, loop]), np.concatenate([v, u, loop]))),
+        (np.concatenate([w, w, one]), (np.concatenate([u, v, loop]), np.concatenate([v, u, loop]))),
         shape=(n, n), dtype=np.float64).tocsr()
     D = np.asarray(A_I.sum(axis=1)).ravel()                 # (N,) row sums
+    D[n_hosts:] = total(D[n_hosts:])
     A_I.data /= np.repeat(D, np.diff(A_I.indptr))
     return A_I.astype(np.float32)
 
@@ -132,13 +144,14 @@ def node_positions(earlier, later):
                            find(earlier.ports, later.ports, len(earlier.hosts))])
 
 
-def rows_for(A_hat, position, n_absent=1):
+def rows_for(A_hat, position, n_absent=1, loop=1):
     """The rows of A_hat wanted on a later day: what a GCN layer needs of day s for the nodes of day t.
 
     position (N_t,) as from node_positions. A node present on day s gets its row of A_hat; an absent one has only
     its self-loop on day s, weight 1, whose column stands after the N_s others: all absent nodes share one such
     column (n_absent=1: without activity their features are all zero, so they are all alike), or each has its own
-    in order (n_absent = number of absent nodes). Returns scipy CSR (N_t, N_s + n_absent) float32.
+    in order (n_absent = number of absent nodes). loop, a number or (N_t,): that weight, 0 where another process has
+    the self-loop. Returns scipy CSR (N_t, N_s + n_absent) float32.
     """
     absent = position < 0
     if n_absent not in (1, absent.sum()):
@@ -150,7 +163,7 @@ def rows_for(A_hat, position, n_absent=1):
     indices, data = A_hat.indices[take], A_hat.data[take]
     own = np.arange(absent.sum()) if n_absent > 1 else 0
     indices[indptr[:-1][absent]] = A_hat.shape[1] + own
-    data[indptr[:-1][absent]] = 1
+    data[indptr[:-1][absent]] = np.broadcast_to(loop, absent.shape)[absent]
     return scipy.sparse.csr_matrix((data, indices, indptr), shape=(len(position), A_hat.shape[1] + n_absent))
 
 

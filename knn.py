@@ -22,11 +22,23 @@ BLOCKS = {"cpu": (512, 16384, 2048),  # queries, candidates, and candidates of a
           "cuda": (8192, 65536, 65536)}
 
 
-def standardize(x):
-    """Every dimension to mean 0 and standard deviation 1 over the rows (method, section 5); a constant one to 0."""
-    constant = (x == x[:1]).all(0)                          # exactly: its float mean may be off by a rounding
-    x = (x - x.mean(0)).masked_fill(constant, 0)
-    deviation = x.square().mean(0).sqrt()
+def same(x):
+    return x
+
+
+def mean_of_rows(x):
+    return x.mean(0)
+
+
+def standardize(x, mean=mean_of_rows, highest=same):
+    """Every dimension to mean 0 and standard deviation 1 over the rows (method, section 5); a constant one to 0.
+
+    Where x is one process's share of the rows, mean(x) and highest(maxima of x) -> (E,) are those over all of them.
+    """
+    top = highest(x.amax(0) if len(x) else x.new_full(x.shape[1:], -torch.inf))
+    constant = mean((x != top).to(x.dtype)) == 0            # exactly: its float mean may be off by a rounding
+    x = (x - mean(x)).masked_fill(constant, 0)
+    deviation = mean(x.square()).sqrt()
     return x / torch.where(deviation > 0, deviation, 1)
 
 
@@ -167,16 +179,20 @@ def vote(labels, neighbours):
         return torch.full((len(neighbours),), UNKNOWN, device=labels.device), \
             torch.zeros(len(neighbours), device=labels.device)
     votes = labels[neighbours]                              # (q, k)
-    per_class = torch.zeros(len(votes), int(labels.max()) + 1, dtype=torch.int64, device=labels.device)
+    n_classes = int(labels.max()) + 1 if len(labels) else 1
+    per_class = torch.zeros(len(votes), n_classes, dtype=torch.int64, device=labels.device)
     per_class.scatter_add_(1, votes, torch.ones_like(votes))
     count = per_class.gather(1, votes)                      # (q, k) votes for the label of each neighbour
     most, at = count.max(dim=1)[0], count.argmax(dim=1)     # argmax: the first, thus the nearest
     return votes.gather(1, at[:, None])[:, 0], most / neighbours.shape[1]
 
 
-def small_to_unknown(labels, n_classes, min_hosts=11):
-    """Labels with every class of fewer than `min_hosts` hosts turned to Unknown (released code: 10 or fewer)."""
-    small = torch.bincount(labels, minlength=n_classes) < min_hosts
+def small_to_unknown(labels, n_classes, min_hosts=11, total=same):
+    """Labels with every class of fewer than `min_hosts` hosts turned to Unknown (released code: 10 or fewer).
+
+    total(counts) sums them over the processes, where each has a share of the hosts.
+    """
+    small = total(torch.bincount(labels, minlength=n_classes)) < min_hosts
     return torch.where(small[labels], UNKNOWN, labels)
 
 
@@ -190,16 +206,16 @@ class Report(NamedTuple):
     macro_f1: float          # mean of f1; nan without classes
 
 
-def classification_report(labels, predicted, n_classes):
+def classification_report(labels, predicted, n_classes, total=same):
     """Per-class precision, recall, F1 and support over the hosts whose label is not Unknown (paper 4).
 
-    A prediction of Unknown is a miss. labels, predicted (n,) int64 in [0, n_classes).
+    A prediction of Unknown is a miss. labels, predicted (n,) int64 in [0, n_classes). total: as in small_to_unknown.
     """
     known = labels != UNKNOWN
     labels, predicted = labels[known], predicted[known]
-    support = torch.bincount(labels, minlength=n_classes)
-    claimed = torch.bincount(predicted, minlength=n_classes)
-    hit = torch.bincount(labels[labels == predicted], minlength=n_classes).double()
+    support, claimed, hit = (total(torch.bincount(codes, minlength=n_classes))
+                             for codes in (labels, predicted, labels[labels == predicted]))
+    hit = hit.double()
     classes = support.nonzero()[:, 0]
     support, claimed, hit = support[classes], claimed[classes], hit[classes]
     precision = hit / claimed.clamp(min=1)
@@ -208,13 +224,13 @@ def classification_report(labels, predicted, n_classes):
     return Report(classes, support, precision, recall, f1, f1.mean().item())
 
 
-def centroid_distance(x, labels):
+def centroid_distance(x, labels, n_classes, total=same):
     """Cosine distance, 0..2, of each row of x (n, E) to its class's centroid, the mean of the class's unit vectors.
 
-    labels (n,) int64. Returns (n,), nan for Unknown rows.
+    labels (n,) int64 in [0, n_classes). Returns (n,), nan for Unknown rows. total: as in small_to_unknown.
     """
     unit = x / x.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-    centroid = x.new_zeros(int(labels.max()) + 1 if len(labels) else 0, x.shape[1]).index_add_(0, labels, unit)
+    centroid = total(x.new_zeros(n_classes, x.shape[1]).index_add_(0, labels, unit))
     centroid = centroid / centroid.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
     return (1 - (unit * centroid[labels]).sum(1)).masked_fill(labels == UNKNOWN, torch.nan)
 

@@ -15,10 +15,14 @@ embedders use identities that give the same function with far less work, each st
 plain form by a test. Sparse operators come as pairs (A, A_T), the CSR tensor and its transpose. Imports torch only.
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
+ROWS_OF_GRU = 8192  # rows of a GRU step computed at once with low_memory
 # Rows of the hidden layer computed at once: 1024 x 1024 floats stay in a core's cache; a GPU wants few launches.
 ROWS_AT_A_TIME = {"cpu": 1024, "cuda": 65536}
 
@@ -36,9 +40,25 @@ class Propagate(torch.autograd.Function):
         return None, None, ctx.A_T @ g.contiguous()
 
 
+# function(*inputs), with its inputs alone kept: the backward pass computes the rest anew, to the same values.
+recompute = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+
+
+def same(z):
+    return z
+
+
+def mean_of_rows(z):
+    return z.mean(0)
+
+
 def propagate(operator, z):
-    """A z, (rows of A, d), for operator = (A, A_T) and z (columns of A, d): the weighted sums over neighbours."""
-    return Propagate.apply(*operator, z)
+    """A z, (rows of A, d), for operator = (A, A_T) and z (columns of A, d): the weighted sums over neighbours.
+
+    An operator (A, A_T, complete) is one process's share of a larger one: complete(A z) adds what the others hold.
+    """
+    A, A_T, complete = (*operator, same)[:3]
+    return complete(Propagate.apply(A, A_T, z))
 
 
 class HiddenProduct(torch.autograd.Function):
@@ -190,6 +210,7 @@ class ActiveNorm(nn.Module):
     """Batch normalization by the statistics of the nodes given: the day's active ones, always; no running averages.
 
     (z - mean) / sqrt(variance + eps) * scale + shift, per dimension, population variance. z (N, E) -> (N, E).
+    mean(z) -> (E,) is over all of the day's nodes, of which z may be one process's share.
     """
 
     def __init__(self, width, eps=1e-5):
@@ -198,9 +219,9 @@ class ActiveNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(width))
         self.eps = eps
 
-    def forward(self, z):
-        z = z - z.mean(0)
-        return z * (self.scale * torch.rsqrt(z.square().mean(0) + self.eps)) + self.shift
+    def forward(self, z, mean=mean_of_rows):
+        z = z - mean(z)
+        return z * (self.scale * torch.rsqrt(mean(z.square()) + self.eps)) + self.shift
 
 
 class StaticEmbedder(nn.Module):
@@ -212,52 +233,82 @@ class StaticEmbedder(nn.Module):
         self.linear = nn.Linear(gcn_out, n_out)
         self.norm = ActiveNorm(n_out)
 
-    def forward(self, days):
+    def forward(self, days, mean=mean_of_rows):
         """days: one (rows, x) pair as GCN.linear_of takes them, in a list -> embeddings (N, E) of that day's nodes."""
         (rows, x), = days
         z = self.gcn.linear_of(rows, x, self.linear.weight.T, self.linear.bias)
-        return self.norm(torch.relu(z))                     # (N, E)
+        return self.norm(torch.relu(z), mean)               # (N, E)
 
 
 class TemporalEmbedder(nn.Module):
     """GRU over the GCN outputs of days t-H..t, normalization: `gcn-gru` and `i-gcn-gru` (paper 2, figure 3).
 
     Embeds the nodes active on day t, the last one; rows of the earlier days' operators are those nodes too.
+    low_memory: of each day its state h alone is kept for the backward pass.
     """
 
-    def __init__(self, n_features=37, hidden=1024, gcn_out=512, n_out=128):
+    def __init__(self, n_features=37, hidden=1024, gcn_out=512, n_out=128, low_memory=False):
         super().__init__()
         self.gcn = GCN(n_features, hidden, gcn_out)
         self.gru = GRU(gcn_out, n_out)
         self.norm = ActiveNorm(n_out)
+        self.low_memory = low_memory
 
-    def forward(self, days):
+    def forward(self, days, mean=mean_of_rows):
         """days: H + 1 pairs (rows, x) as GCN.linear_of takes them, oldest first -> embeddings (N_t, E)."""
+        recur = self.recur_day_by_day if self.low_memory else self.recur
+        return self.norm(recur(days), mean)                 # (N_t, E)
+
+    def recur(self, days):
         inputs = [self.gcn.linear_of(rows, x, self.gru.W, self.gru.b) for rows, x in days]  # (N_t, 3 E) each
-        return self.norm(self.gru.recur(inputs))            # (N_t, E)
+        return self.gru.recur(inputs)
+
+    def recur_day_by_day(self, days):
+        h = self.gru.U.new_zeros(days[0][0][0].shape[0], len(self.gru.U))
+        for rows, x in days:
+            h = recompute(self.day, rows, x, h)
+        return h
+
+    def day(self, rows, x, h):
+        """The GRU's state (N_t, E) after one more day, a block of rows at a time."""
+        inputs = self.gcn.linear_of(rows, x, self.gru.W, self.gru.b)
+        return torch.cat([recompute(self.gru.step, *block)
+                          for block in zip(inputs.split(ROWS_OF_GRU), h.split(ROWS_OF_GRU))])
 
 
 class LinkPredictor(nn.Module):
     """The pretext task's head: concat(z_host, z_port) -> 64, ReLU -> 2 -> log-softmax (paper 4.1).
 
     concat(z_host, z_port) W = z_host W_host + z_port W_port: one product per node instead of one per edge.
+    low_memory: the hidden layer (pairs, hidden) is computed as many pairs at a time as there are nodes, twice.
     """
 
-    def __init__(self, n_in=128, hidden=64):
+    def __init__(self, n_in=128, hidden=64, low_memory=False):
         super().__init__()
         self.first = nn.Linear(2 * n_in, hidden)
         self.last = nn.Linear(hidden, 2)
+        self.low_memory = low_memory
 
     def forward(self, z_host, z_port, host, port):
         """Log-probabilities (pairs, 2) of (no edge, edge) for the pairs (host[i], port[i]), (pairs,) int64 each."""
         W_host, W_port = self.first.weight.chunk(2, dim=1)  # (hidden, n_in) each
-        a = F.linear(z_host, W_host, self.first.bias).index_select(0, host)
-        b = F.linear(z_port, W_port).index_select(0, port)
-        return F.log_softmax(self.last(torch.relu(a + b)), dim=1)
+        a, b = F.linear(z_host, W_host, self.first.bias), F.linear(z_port, W_port)  # (nodes, hidden)
+        if not self.low_memory:
+            return self.of_pairs(a, b, host, port)
+        blocks = zip(host.split(len(a) + len(b)), port.split(len(a) + len(b)))
+        return torch.cat([recompute(self.of_pairs, a, b, *block) for block in blocks])
+
+    def of_pairs(self, a, b, host, port):
+        z = torch.relu(a.index_select(0, host) + b.index_select(0, port))  # (pairs, hidden)
+        return F.log_softmax(self.last(z), dim=1)
 
 
-def link_loss(log_p, n_edges):
-    """Negative log-likelihood (mean over the pairs) and accuracy of log_p (pairs, 2): edges first, then negatives."""
+def link_loss(log_p, n_edges, n_pairs=None):
+    """Negative log-likelihood (mean over the pairs) and accuracy of log_p (pairs, 2): edges first, then negatives.
+
+    n_pairs: how many pairs there are in all where these are one process's share of them; the shares add up.
+    """
+    n_pairs = n_pairs or len(log_p)
     log_p_true = torch.cat([log_p[:n_edges, 1], log_p[n_edges:, 0]])  # (pairs,)
     correct = log_p_true.detach() > -0.6931471805599453     # more likely than not: p > 1/2
-    return -log_p_true.mean(), correct.float().mean()
+    return -log_p_true.sum() / n_pairs, correct.float().sum() / n_pairs

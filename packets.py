@@ -114,6 +114,20 @@ class Summary:
         return self.bytes_read / self.bytes_total if self.bytes_total else None
 
 
+def merged(summaries):
+    """The Summary of what several readers, each with its share, have read together; days are the most of any."""
+    whole = Summary(bytes_total=None)
+    for part in summaries:
+        for name in ("files", "tcp", "bytes_read", "done_files"):
+            setattr(whole, name, getattr(whole, name) + getattr(part, name))
+        for name in ("formats", "skipped", "rejected"):
+            getattr(whole, name).update(getattr(part, name))
+        whole.rejected_first = {**part.rejected_first, **whole.rejected_first}
+        whole.warnings += [line for line in part.warnings if line not in whole.warnings]
+        whole.days = max(whole.days, part.days)
+    return whole
+
+
 @dataclass(eq=False)
 class _File:
     """One input, and how far it is read."""
@@ -129,21 +143,22 @@ class _File:
     identity: tuple | None = None  # name, size, modification time in ns; None where there is no file to come back to
 
 
-def read_days(paths, summary, year=None, strict=False, after=None, known=()):
+def read_days(paths, summary, year=None, strict=False, after=None, known=(), share=(0, 1)):
     """Yield (datetime.date, Packets) per UTC day that has TCP packets, in order; `summary` is filled on the way.
 
     `paths`: files, folders (all files below them but hidden ones) and "-" for standard input. `year`: that of the
     first line of the first file, for firewall logs that lack it; otherwise a date in a file's name or its
     modification time tells. With `strict` broken records are errors, not counted. `after`, a date: days up to it were
     done in an earlier run; their packets are counted as skipped, and files that `known`, that run's summary.finished,
-    tells to hold no later ones are not opened. Raises ValueError, one line that names the file, for what cannot be
-    read and for a file that returns to a day already given out.
+    tells to hold no later ones are not opened. `share` (i, n): read every n-th file from the i-th on, and standard
+    input and pipes if i = 0: n processes together read everything. Raises ValueError, one line that names the file, for
+    what cannot be read and for a file that returns to a day already given out.
     """
     files = _find_files(paths, summary)
     if year is not None:
         _chain_years(files, year)
     before = done = -1 if after is None else _day(after)  # done: the last day given out
-    files = _not_done(files, summary, dict(known), before)
+    files = _share_of(_not_done(files, summary, dict(known), before), summary, *share)
     sensors, pending = {}, {}  # pending: day -> chunks
     opened = [file for file in files if file.once]
     for file in files:
@@ -169,8 +184,10 @@ def read_days(paths, summary, year=None, strict=False, after=None, known=()):
         if (day + 1) * DAY + SLACK > end or day == np.inf:
             continue  # the file expected on this day had no packet on it
         packets = _join(pending.pop(day), set().union(*(file.columns for file in files)))
-        if done >= 0 and day > done + 1:
+        if done >= 0 and day > done + 1 and share[1] == 1:  # else others may have had some
             summary.warnings.append(f"no packets from {_date(done + 1)} to {_date(day - 1)}")
+        if sensors and share[1] > 1:  # their numbers are this process's own
+            raise ValueError(f"several processes read: expected destination addresses, got the name {min(sensors)}")
         done = day
         summary.days += 1
         summary.tcp += len(packets)
@@ -309,6 +326,14 @@ def _find_files(paths, summary):
     if any(file.once for file in files):
         summary.bytes_total = None
     return files
+
+
+def _share_of(files, summary, index, n):
+    """Every n-th of the files from the index-th on; what can be read but once is the first share's."""
+    kept = [file for i, file in enumerate(files) if (file.once and index == 0) or (not file.once and i % n == index)]
+    if summary.bytes_total is not None and len(kept) < len(files):
+        summary.bytes_total = sum(os.stat(file.path).st_size for file in kept)
+    return kept
 
 
 def _near(name, modified):

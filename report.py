@@ -5,7 +5,7 @@
     embeddings/YYYY-MM-DD.npz   hosts (n,) text, embeddings (n, E) float32; numpy.load reads it without pickle
     report.json                 settings, timings, scores
 
-Imports knn.
+Imports knn and shard.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 import knn
+import shard
 
 PREDICTION_COLUMNS = "date,host,label,predicted,vote_share,similarity,surprise"
 
@@ -40,14 +41,16 @@ def score_day(x, addresses, labels, n_classes, k):
     """Leave-one-out k-nearest-neighbour classification of a day's hosts (paper 4; method.md section 5).
 
     x (n_hosts, E) standardized or whitened embeddings, addresses (n_hosts,) int64, labels (n_hosts,) int64 with 0
-    for Unknown.
+    for Unknown, of this rank's hosts, ascending; reports and agreement are of all ranks' (agreement: on rank 0 alone).
     """
-    labels = knn.small_to_unknown(labels, n_classes)
-    similarity, neighbours = knn.nearest(x, k)
-    predicted, share = knn.vote(labels, neighbours)
+    labels = knn.small_to_unknown(labels, n_classes, total=shard.all_sum)
+    similarity, neighbours, votes = shard.nearest(x, addresses, labels, k)
+    predicted, share = knn.vote(votes.flatten(), torch.arange(votes.numel(), device=votes.device).view_as(votes))
     nearest = similarity[:, 0] if similarity.shape[1] else share
-    return Scored(knn.classification_report(labels, predicted, n_classes), predicted, share, nearest,
-                  knn.centroid_distance(x, labels), *knn.subnet_agreement(addresses, neighbours))
+    everyone, neighbours = shard.at_rank_0(addresses, neighbours)
+    return Scored(knn.classification_report(labels, predicted, n_classes, shard.all_sum), predicted, share, nearest,
+                  knn.centroid_distance(x, labels, n_classes, shard.all_sum),
+                  *knn.subnet_agreement(everyone, torch.searchsorted(everyone, neighbours)))
 
 
 def summarize(runs, names):
@@ -142,14 +145,14 @@ def read_line(summary, n_hosts=None):
     return line
 
 
-def prediction_lines(date, hosts, labels, scored, names, surprise=None):
-    """The day's rows of predictions.csv, as one text. hosts (n,) dotted quads, labels (n,) int64; surprise (n,) how
-    much each host changed, nan for one without an earlier day, or None."""
+def prediction_lines(date, hosts, names, labels, predicted, share, similarity, surprise=None):
+    """The day's rows of predictions.csv, as one text. hosts (n,) dotted quads, labels (n,) int64, the next three as in
+    Scored; surprise (n,) how much each host changed, nan for one without an earlier day, or None."""
     names = np.array([quoted(name) for name in names])
     surprise = np.full(len(hosts), np.nan) if surprise is None else surprise.cpu().numpy()
     columns = [np.full(len(hosts), str(date)), hosts, names[labels.cpu().numpy()],
-               names[scored.predicted.cpu().numpy()], np.char.mod("%.2f", scored.share.cpu().numpy()),
-               np.char.mod("%.4f", scored.similarity.cpu().numpy()),
+               names[predicted.cpu().numpy()], np.char.mod("%.2f", share.cpu().numpy()),
+               np.char.mod("%.4f", similarity.cpu().numpy()),
                np.where(np.isnan(surprise), "", np.char.mod("%.4f", surprise))]
     return "".join(",".join(row) + "\n" for row in zip(*(column.tolist() for column in columns)))
 
@@ -258,6 +261,7 @@ def check_folder(folder):
 
 
 NAMES = ("report.json", "predictions.csv", "changes.csv", "hosts.csv")
+HALF_WRITTEN = re.compile(rf"\.({'|'.join(map(re.escape, NAMES))}|\d{{4}}-\d\d-\d\d\.npz)\.\w{{8}}")
 
 
 def remove_earlier(folder, last=None):
@@ -270,6 +274,9 @@ def remove_earlier(folder, last=None):
             path.unlink()
     for path in (folder / name for name in NAMES if last is None):
         path.unlink(missing_ok=True)
+    for path in (*folder.glob(".*"), *(folder / "embeddings").glob(".*")):  # what whole_file left when it was killed
+        if HALF_WRITTEN.fullmatch(path.name):
+            path.unlink()
 
 
 def save_embeddings(path, hosts, z):

@@ -241,23 +241,27 @@ def ground_truth(scale=DEFAULT_SCALE, seed=0):
     return addresses[order], codes[order], names()
 
 
-def month(scale=DEFAULT_SCALE, seed=0, days=DAYS):
-    """Iterator of (datetime.date, columns) over the first `days` days; columns and errors as in `day`."""
+def month(scale=DEFAULT_SCALE, seed=0, days=DAYS, share=(0, 1)):
+    """Iterator of (datetime.date, columns) over the first `days` days; columns, share and errors as in `day`."""
     for index in range(days):
-        yield FIRST_DAY + timedelta(index), day(index, scale, seed)
+        yield FIRST_DAY + timedelta(index), day(index, scale, seed, share)
 
 
-def day(index, scale=DEFAULT_SCALE, seed=0):
+def day(index, scale=DEFAULT_SCALE, seed=0, share=(0, 1)):
     """Packets of one UTC day, 0 for FIRST_DAY: a dict of the header's ten columns, sorted by time.
 
-    The same (index, scale, seed) gives the same bytes, whichever days were generated before.
+    The same (index, scale, seed) gives the same bytes, whichever days were generated before. share (i, n): the i-th
+    of n shares of the day, which together are the whole: every n-th population, so that n processes can make a day.
     Raises ValueError for an index outside [0, DAYS), and as `ground_truth` does.
     """
     _check(scale, seed)
     if not 0 <= index < DAYS:
         raise ValueError(f"day index must lie in [0, {DAYS}), got {index}")
     parts = [_packets(row, factor, seed, number, plan, index)
-             for number, (row, factor, plan) in enumerate(_populations(scale)) if index in row.habit.active]
+             for number, (row, factor, plan) in enumerate(_populations(scale))
+             if index in row.habit.active and number % share[1] == share[0]]
+    if not parts:
+        return {name: column[:0] for name, column in day(index, scale, seed).items()}
     order = np.argsort(np.concatenate([part["time"] for part in parts]), kind="stable")
     return {name: np.concatenate([part.pop(name) for part in parts])[order] for name in list(parts[0])}
 

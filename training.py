@@ -11,11 +11,13 @@
     i-gcn-gru   incremental   the same with windows of H + 1 days
     i-darkvec   skip_gram     no graph: the baseline; its vocabulary and weights grow day by day
 
-Day by day: `take` the day in, let one of the strategies learn from it, `embed` its hosts. Imports graph, models and
-darkvec.
+Day by day: `take` the day in, let one of the strategies learn from it, `embed` its hosts. Where there are several
+processes, a rank's graphs hold its hosts and all ports (shard.py). Imports graph, models, darkvec and shard.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +27,7 @@ import torch
 import darkvec
 import graph as graphs
 import models
+import shard
 
 MODELS = ("gcn", "i-gcn", "gcn-gru", "i-gcn-gru")
 PATIENCE = 3  # epochs without a better accuracy that end a static training
@@ -39,6 +42,7 @@ class Snapshot(NamedTuple):
 
 class Window(NamedTuple):
     days: list                 # H + 1 pairs (rows, x), oldest first, as models.GCN.linear_of takes them
+    mean: Callable             # (N, E) -> (E,): the mean over day t's nodes, for the normalization
     edge_host: torch.Tensor    # (E,) int64 edges of day t, the last
     edge_port: torch.Tensor    # (E,) int64
     n_hosts: int
@@ -75,10 +79,13 @@ class Progress:
 
 def make_snapshot(graph, x, device, row=None):
     """The day as windows keep it. x (N, 37) float32 scaled features, or None and row (N,) int64, see `take`."""
-    A_hat = graphs.normalized_adjacency(graph)
+    A_hat = graphs.normalized_adjacency(graph, shard.rank() == 0, shard.all_sum)
     Ax = None
     if x is not None:
-        Ax = torch.from_numpy(np.concatenate([A_hat @ x, np.zeros((1, x.shape[1]), np.float32)])).to(device)
+        Ax = np.concatenate([A_hat @ x, np.zeros((1, x.shape[1]), np.float32)])
+        ports = slice(len(graph.hosts), len(Ax) - 1)
+        Ax[ports] = shard.all_sum(Ax[ports])
+        Ax = torch.from_numpy(Ax).to(device)
     return Snapshot(graph, A_hat, Ax, row)
 
 
@@ -89,20 +96,22 @@ def make_window(snapshots, device):
     (method.md section 4) or, without node features, have their own rows of W.
     """
     today = snapshots[-1]
-    days = []
+    g, days = today.graph, []
+    sum_ports = partial(shard.sum_ports, n_ports=len(g.ports))
+    loop = np.where(np.arange(len(g.hosts) + len(g.ports)) < len(g.hosts), 1, shard.rank() == 0)  # ports': on one rank
     for day in snapshots:
-        position = graphs.node_positions(day.graph, today.graph)
+        position = graphs.node_positions(day.graph, g)
         absent = position < 0
         if day.Ax is not None:
-            rows, used = graphs.without_empty_columns(graphs.rows_for(day.A_hat, position))
+            rows, used = graphs.without_empty_columns(graphs.rows_for(day.A_hat, position, loop=loop))
             x = day.Ax if used is None else day.Ax[torch.from_numpy(used).to(device)]
         else:
             rows = graphs.rows_for(day.A_hat, position, int(absent.sum()))
             x = (graphs.as_torch(day.A_hat, device), torch.from_numpy(day.row).to(device),
                  torch.from_numpy(today.row[absent]).to(device))
-        days.append((graphs.as_torch(rows, device), x))
-    g = today.graph
-    return Window(days, torch.from_numpy(g.edge_host).to(device), torch.from_numpy(g.edge_port).to(device),
+        days.append(((*graphs.as_torch(rows, device), sum_ports), x))
+    mean = partial(shard.mean, n_ports=len(g.ports), n_nodes=shard.all_sum(len(g.hosts)) + len(g.ports))
+    return Window(days, mean, torch.from_numpy(g.edge_host).to(device), torch.from_numpy(g.edge_port).to(device),
                   len(g.hosts), len(g.ports))
 
 
@@ -128,16 +137,17 @@ def add_nodes(table, key, today=0):
 
 
 def new_learner(model, seed, device, n_features=37, hidden=1024, gcn_out=512, n_out=128, head=64,
-                learning_rate=1e-3, weight_decay=5e-3):
+                learning_rate=1e-3, weight_decay=5e-3, low_memory=False):
     """A fresh model of the given name in MODELS, its weights and its generator from `seed` alone."""
-    kind = models.TemporalEmbedder if model.endswith("gru") else models.StaticEmbedder
+    kind = partial(models.TemporalEmbedder, low_memory=low_memory) if model.endswith("gru") else models.StaticEmbedder
     with torch.random.fork_rng(devices=[]):                 # leaves torch's global generator as it was
         torch.manual_seed(seed)
         embedder = kind(n_features, hidden, gcn_out, n_out).to(device)
-        predictor = models.LinkPredictor(n_out, head).to(device)
+        predictor = models.LinkPredictor(n_out, head, low_memory).to(device)
     optimizer = torch.optim.Adam([*embedder.parameters(), *predictor.parameters()], lr=learning_rate,
                                  weight_decay=weight_decay, fused=True)  # one pass: 7 times faster for many rows
-    generator = torch.Generator(device).manual_seed(seed ^ 0x9E3779B9)  # not the stream that made the weights
+    stream = seed ^ 0x9E3779B9 ^ (shard.rank() * 0x85EBCA6B & 0xFFFFFFFF)  # not the one that made the weights, and
+    generator = torch.Generator(device).manual_seed(stream)  # on each rank another
     return Learner(embedder, predictor, optimizer, generator)
 
 
@@ -163,7 +173,7 @@ def change_moments(learner, change):
 
 def can_train(window):
     """Whether negatives can be drawn: some (host, port) pair is no edge."""
-    return graphs.count_non_edges(window.n_hosts, window.n_ports, len(window.edge_host)) > 0
+    return shard.all_sum(graphs.count_non_edges(window.n_hosts, window.n_ports, len(window.edge_host))) > 0
 
 
 def train(learner, windows, epochs, patience=None, negatives=1, log=None):
@@ -200,18 +210,26 @@ def train(learner, windows, epochs, patience=None, negatives=1, log=None):
 
 
 def train_step(learner, window, negatives=1):
-    """One Adam step on the link prediction of the window's last day -> (2,) loss and accuracy before the step."""
-    n_edges = len(window.edge_host)
-    host, port = graphs.sample_negatives(window.edge_host, window.edge_port, window.n_hosts, window.n_ports,
-                                         negatives * n_edges, learner.generator)
-    z = learner.embedder(window.days)                       # (N, d)
-    log_p = learner.head(z[: window.n_hosts], z[window.n_hosts :],
-                         torch.cat([window.edge_host, host]), torch.cat([window.edge_port, port]))
-    loss, accuracy = models.link_loss(log_p, n_edges)
+    """One Adam step on the link prediction of the window's last day -> (2,) loss and accuracy before the step.
+
+    Sharded, a rank draws its negatives among its hosts, as many as they have edges; loss and gradients add up.
+    """
+    negative = graphs.sample_negatives(window.edge_host, window.edge_port, window.n_hosts, window.n_ports,
+                                       negatives * len(window.edge_host), learner.generator)
+    loss, accuracy = pretext(learner, window, *negative)
     learner.optimizer.zero_grad()
     loss.backward()
+    shard.sum_gradients([*learner.embedder.parameters(), *learner.head.parameters()])
     learner.optimizer.step()
-    return torch.stack([loss.detach(), accuracy])
+    return shard.all_sum(torch.stack([loss.detach(), accuracy]))
+
+
+def pretext(learner, window, host, port):
+    """Loss and accuracy of the window's last day with the negatives (host, port); a rank's are its share of both."""
+    z = learner.embedder(window.days, window.mean)          # (N, d)
+    log_p = learner.head(z[: window.n_hosts], z[window.n_hosts :],
+                         torch.cat([window.edge_host, host]), torch.cat([window.edge_port, port]))
+    return models.link_loss(log_p, len(window.edge_host), shard.all_sum(len(log_p)))
 
 
 def copy_weights(learner):
@@ -222,7 +240,7 @@ def copy_weights(learner):
 @torch.no_grad()
 def embed(learner, window):
     """Embeddings of the hosts of the window's last day: (n_hosts, d) float32."""
-    return learner.embedder(window.days)[: window.n_hosts]
+    return learner.embedder(window.days, window.mean)[: window.n_hosts]
 
 
 # -- day by day -------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ def short_month(monkeypatch):
     """A synthetic month of five small days."""
     monkeypatch.setattr(synthetic, "DAYS", 5)
     month = synthetic.month
-    monkeypatch.setattr(synthetic, "month", lambda scale, seed: month(scale, seed, days=5))
+    monkeypatch.setattr(synthetic, "month", lambda scale, seed, share: month(scale, seed, days=5, share=share))
     return ["--synthetic-scale", "0.01", "--train-days", "3", "--history", "1", *TINY]
 
 

@@ -149,6 +149,41 @@ def test_temporal_embedder_equals_the_plain_all_nodes_form(history):
     same_gradients(model, (z * weight).sum(), (expected * weight).sum())
 
 
+def kept_for_backward(embedder, head, window):
+    """Loss, its gradients, and the numbers that autograd keeps between forward and backward pass."""
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes() // 8
+        return tensor
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        z = embedder(window.days)
+        log_p = head(z[: window.n_hosts], z[window.n_hosts :], window.edge_host, window.edge_port)
+        loss = models.link_loss(log_p, len(log_p))[0]
+    parameters = [*embedder.parameters(), *head.parameters()]
+    return loss, torch.autograd.grad(loss, parameters), sum(kept.values())
+
+
+@pytest.mark.parametrize("with_features", [True, False])
+def test_low_memory_changes_no_number_and_keeps_little(with_features, monkeypatch):
+    """With low_memory loss and gradients are the same; a day leaves its state h for the backward pass, (N, E)."""
+    monkeypatch.setattr(models, "ROWS_OF_GRU", 7)
+    table, days, _ = some_days(with_features=with_features)
+    window = training.make_window(days, "cpu")
+    embedder, head = models.TemporalEmbedder(5 if with_features else None, 7, 6, 4), models.LinkPredictor(4, 50)
+    if not with_features:
+        embedder.gcn.first.grow(len(table.row), torch.Generator().manual_seed(0))
+    randomize(embedder), randomize(head)
+    loss, gradients, much = kept_for_backward(embedder, head, window)
+    embedder.low_memory = head.low_memory = True
+    same_loss, same_gradients, little = kept_for_backward(embedder, head, window)
+    close(same_loss, loss)
+    for found, expected in zip(same_gradients, gradients):
+        close(found, expected)
+    if with_features:
+        assert little < much / 3
+
+
 def test_absent_nodes_share_the_stated_constant():
     """A node absent on a day has GCN output ReLU(b1) W2 + b2 on it."""
     table, days, xs = some_days()

@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+"""Several processes on one day's hosts: bytes they send, memory of each, time beside one process with their threads.
+
+    python benchmarks/bench_shard.py [--hosts N] [--scale S ...] [--quick] [--json FILE]
+
+    bytes    of one training step by collective, at N and at 10 N hosts a day, 2 ranks: counted, not estimated
+    memory   of a rank at 4 N hosts, for 1, 2 and 4 ranks: of its days, and the peak of a training step beyond them
+    low      the same of one process with and without --low-memory, and the step's seconds
+    time     of a whole day, packets to neighbours, on the synthetic month at scale S: one process with two threads
+             beside two ranks with one thread each, in turn
+    table    COMPUTED from these for 10^5, 10^6, 10^7 hosts a day
+
+i-gcn-gru, H = 5, the paper's widths. Peaks are the kernel's (VmHWM), reset before each step.
+"""
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import torch
+from bench import HISTORY, HOSTS, paper_day
+
+import features
+import graph as graphs
+import knn
+import packets
+import shard
+import synthetic
+import training
+
+GIB = 2**30
+NETWORK = 10e9 / 8  # bytes a second of the computed table
+
+
+def memory(name):
+    """VmRSS or VmHWM of this process in bytes."""
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+
+def steps(hosts, low_memory=False, n=3):
+    """A rank's window with its share of `hosts` hosts a day: bytes sent by one step, memory, seconds of a step."""
+    rng = np.random.default_rng(shard.rank())
+    start = memory("VmRSS")
+    share = hosts // shard.size() / HOSTS
+    window = training.make_window([paper_day(rng, share) for _ in range(HISTORY + 1)], "cpu")
+    learner = training.new_learner("i-gcn-gru", 0, "cpu", low_memory=low_memory)
+    training.train_step(learner, training.make_window([paper_day(rng, 0.01)] * (HISTORY + 1), "cpu"))  # Adam's moments
+    kept = memory("VmRSS")
+    seconds, peak = [], 0
+    for _ in range(n):
+        Path("/proc/self/clear_refs").write_text("5")
+        shard.sent.clear()
+        began = time.perf_counter()
+        training.train_step(learner, window)
+        seconds.append(time.perf_counter() - began)
+        peak = max(peak, memory("VmHWM") - kept)
+    return {"sent": dict(shard.sent), "kept": kept - start, "peak": peak, "seconds": statistics.median(seconds)}
+
+
+def days(scale, n):
+    """Seconds of each of n days of the synthetic month, after H days of history, and what was sent, by part."""
+    progress = training.Progress(training.new_learner("i-gcn-gru", 0, "cpu"), HISTORY)
+    seconds, sent, hosts, parts = [], [], [], []
+    month = synthetic.month(scale, 0, HISTORY + n, (shard.rank(), shard.size()))
+    for t, (_, columns) in enumerate(month):
+        day = packets.Packets(**columns)
+        shard.all_sum(0)                                    # a common start
+        shard.sent.clear()
+        clock = [time.perf_counter()]
+        if shard.size() > 1:
+            traffic = shard.count_packets(day)
+            graph, _ = graphs.build_graph(traffic.src, traffic.port, packets=traffic.packets, total=shard.all_sum)
+            raw = shard.raw_features(traffic, graph)
+        else:
+            graph, order = graphs.build_graph(day.src, day.port)
+            raw = features.node_features(
+                graph.edge_host, graph.edge_port, graph.weight, len(graph.hosts), len(graph.ports), day.dst[order],
+                {name: getattr(day, name)[order] for name in features.FIELDS})
+        x = features.scale_by_maximum(raw, len(graph.hosts), shard.all_max)
+        training.take(progress, training.make_snapshot(graph, x, "cpu"), t)
+        clock.append(time.perf_counter())
+        before = dict(shard.sent)
+        training.incremental(progress, 1)
+        z = training.embed_day(progress)
+        clock.append(time.perf_counter())
+        if z is not None:
+            x = knn.standardize(z, shard.mean_of_rows, shard.all_max)
+            shard.nearest(x, graph.hosts, torch.zeros(len(x), dtype=torch.int64), 3)
+            shard.all_sum(0)                                # the last rank's end
+            clock.append(time.perf_counter())
+            seconds.append(clock[-1] - clock[0])
+            parts.append(np.diff(clock).tolist())
+            hosts.append(shard.all_sum(len(graph.hosts)))
+            sent.append({"packets": sum(before.values()), "ring": shard.sent["ring"]})
+    middle = int(np.argsort(seconds)[len(seconds) // 2])
+    return {"seconds": seconds[middle], "parts": parts[middle], "hosts": hosts[middle], "sent": sent[middle]}
+
+
+def worker(rank, size, threads, port, folder, job, arguments):
+    torch.set_num_threads(threads)
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    shard.start()
+    found = {"steps": steps, "days": days}[job](*arguments)
+    shard.stop()
+    (Path(folder) / f"{rank}.json").write_text(json.dumps(found))
+
+
+def run(size, threads, job, *arguments):
+    """What each of `size` fresh processes finds."""
+    with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        torch.multiprocessing.spawn(worker, (size, threads, port, folder, job, arguments), size)
+        return [json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(size)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--hosts", type=int, default=7566, metavar="N")
+    parser.add_argument("--scale", type=float, nargs="+", default=[1.0], metavar="S")
+    parser.add_argument("--days", type=int, default=3, help="timed days at each scale")
+    parser.add_argument("--quick", action="store_true", help="small sizes: does it run")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    args = parser.parse_args()
+    if args.quick:
+        args.hosts, args.scale, args.days = 200, [0.02], 1
+    found = {"hosts": args.hosts, "torch": torch.__version__}
+
+    print("bytes that a rank hands to collectives in one training step, 2 ranks")
+    small, large = (run(2, 1, "steps", hosts, False, 1)[0] for hosts in (args.hosts, 10 * args.hosts))
+    for name in small["sent"]:
+        print(f"    {name:12} {small['sent'][name]:14,} at {args.hosts:,} hosts {large['sent'][name]:14,} at "
+              f"{10 * args.hosts:,}: {large['sent'][name] / small['sent'][name]:.3f} times")
+    found["bytes"] = [small["sent"], large["sent"]]
+
+    print(f"memory of a rank at {4 * args.hosts:,} hosts a day, MB")
+    found["memory"] = {}
+    for size in (1, 2, 4):
+        ranks = run(size, 1, "steps", 4 * args.hosts, False, 1)
+        kept, peak = (max(rank[name] for rank in ranks) for name in ("kept", "peak"))
+        found["memory"][size] = [kept, peak]
+        print(f"    {size} ranks: {kept / 1e6:8,.0f} its days and model, {peak / 1e6:8,.0f} more in a training step")
+
+    hosts = 8 * args.hosts
+    print(f"one process, one thread, {hosts:,} hosts a day")
+    found["low_memory"] = {}
+    base, = run(1, 1, "steps", args.hosts, True, 1)         # what does not grow with the hosts: PyTorch, the ports
+    for low in (False, True):
+        one, = run(1, 1, "steps", hosts, low, 2)
+        found["low_memory"][low] = {**one, "per_host": sum(one[name] - base[name] for name in ("kept", "peak")) /
+                                    (hosts - args.hosts)}
+        print(f"    {'--low-memory' if low else 'as always':12} {one['kept'] / 1e6:8,.0f} MB days and model, "
+              f"{one['peak'] / 1e6:8,.0f} MB more in a step of {one['seconds']:.2f} s")
+
+    print("a day of the synthetic month, packets to neighbours: seconds (graph and features, model, neighbours)")
+    found["days"] = {}
+    for scale in args.scale:
+        pairs = [[run(1, 2, "days", scale, args.days)[0], run(2, 1, "days", scale, args.days)[0]] for _ in range(3)]
+        ratio = statistics.median(b["seconds"] / a["seconds"] for a, b in pairs)
+        one, two = (min(side, key=lambda day: day["seconds"]) for side in zip(*pairs))
+        found["days"][scale] = {"one": one, "two": two, "ratio": ratio}
+        for name, day in (("1 process x 2 threads", one), ("2 ranks x 1 thread", two)):
+            print(f"    scale {scale:g}, {day['hosts']:,} hosts, {name:21} {day['seconds']:7.2f} "
+                  f"({', '.join(f'{part:.2f}' for part in day['parts'])})")
+        print(f"    ratio {ratio:.2f}, the median of three pairs run in turn")
+
+    computed(found)
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=2))
+
+
+def computed(found):
+    """The table of ranks, network bytes and seconds, from the measured figures alone."""
+    day = found["days"][max(found["days"])]["two"]
+    per_host = {name: day["parts"][i] * 2 / day["hosts"] for i, name in enumerate(("graph", "model"))}  # thread seconds
+    per_pair = day["parts"][2] * 2 / day["hosts"] ** 2
+    bytes_per_host = found["low_memory"][True]["per_host"]
+    record = day["sent"]["packets"] / (day["hosts"] / 2)    # bytes a rank sends per own host
+    step = sum(found["bytes"][0].values())
+    print("COMPUTED from these figures: ranks of 24 GiB with --low-memory, 16 threads each, 10 Gbit/s between them;")
+    print("one step and one embedding a day, neighbours as hosts squared. Network: what one rank sends in a day.")
+    print(f"    {'hosts a day':>12} {'ranks':>5} {'GiB each':>8} {'network MB':>10} {'its seconds':>11} "
+          f"{'graph, model':>12} {'neighbours':>10}")
+    for hosts in (10**5, 10**6, 10**7):
+        ranks = int(-(-hosts * bytes_per_host // (20 * GIB)))  # 4 GiB left for PyTorch and the packets of a file
+        own = hosts / ranks
+        network = 0 if ranks == 1 else own * record + 2 * step + own * (ranks - 1) * day["sent"]["ring"] / (
+            day["hosts"] / 2)
+        print(f"    {hosts:12,} {ranks:5} {own * bytes_per_host / GIB:8.1f} {network / 1e6:10,.0f} "
+              f"{network / NETWORK:11.1f} {own * sum(per_host.values()) / 16:12,.0f} "
+              f"{own * hosts * per_pair / 16:10,.0f}")
+
+
+if __name__ == "__main__":
+    main()
