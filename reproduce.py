@@ -448,14 +448,15 @@ def beyond(args, cells, say, warn):
     first = results[BEYOND[0]]
     days, scored = first["test_days"], sum(bool(f1) for f1 in first["f1_by_day"].values())
     chance = first["subnet_agreement"]["chance"]
-    note = [f"Mean ± standard deviation over test days{', of the mean over the seeds' * (args.runs > 1)}. "
-            f"Of {len(days)} test days, {days[0]} to {days[-1]},",
-            f"{scored} have a class of more than 10 active hosts, hence an F1 score; subnet agreement is of all.",
+    note = [f"Mean ± standard deviation over test days{', of the mean over the seeds' * (args.runs > 1)}.",
+            f"Of {len(days)} test days, {days[0]} to {days[-1]}, {scored} have a class of more than 10 active hosts, "
+            "hence an F1 score; subnet agreement is of all.",
             "Subnet agreement: share of the hosts whose nearest neighbours hold one of their /24; by chance "
             f"{chance:.2f}." if chance is not None else "No two hosts of a test day share their /24.",
-            f"i-darkvec knows no features. {args.neighbors} nearest neighbours, {args.train_days} training days, "
-            f"H = {args.history}.", f"{data_line(args)}."]
-    note = [line for text in note for line in textwrap.wrap(text, 80)]
+            "i-darkvec knows no features, so there is nothing to scale.",
+            f"{args.neighbors} nearest neighbours, {args.train_days} training days, H = {args.history}; "
+            f"{data_line(args)}."]
+    note = textwrap.wrap(" ".join(note), 80)
     text, markdown = [], []
     for title, values in blocks.items():
         rows = [(model, [values.get((model, setting)) for setting in BEYOND_SETTINGS]) for model in BEYOND_MODELS]
