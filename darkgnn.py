@@ -617,7 +617,7 @@ def finish(args, truth, rows, runs, summary, seconds):
         "timings": {"total_seconds": round(seconds, 3), "threads": torch.get_num_threads(), "ranks": shard.size()},
         **scores, "days": rows})
     if not tested:
-        print(f"nothing embedded: the first test day is the {first_test(args)}th of the state's days")
+        print(f"nothing embedded yet: test days begin after the state's first {first_test(args) - 1} days")
     elif len(truth.names) == 1:
         print("the labels name no class but Unknown: embeddings only, nothing to score" if args.labels else
               "no labels were given: embeddings only, nothing to score")

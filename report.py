@@ -260,6 +260,7 @@ def check_folder(folder):
 
 
 NAMES = ("report.json", "predictions.csv", "changes.csv", "hosts.csv")
+HALF_WRITTEN = re.compile(rf"\.({'|'.join(map(re.escape, NAMES))}|\d{{4}}-\d\d-\d\d\.npz)\.\w{{8}}")
 
 
 def remove_earlier(folder, last=None):
@@ -272,6 +273,9 @@ def remove_earlier(folder, last=None):
             path.unlink()
     for path in (folder / name for name in NAMES if last is None):
         path.unlink(missing_ok=True)
+    for path in (*folder.glob(".*"), *(folder / "embeddings").glob(".*")):  # what whole_file left when it was killed
+        if HALF_WRITTEN.fullmatch(path.name):
+            path.unlink()
 
 
 def save_embeddings(path, hosts, z):

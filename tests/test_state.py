@@ -3,6 +3,7 @@
 import csv
 import datetime
 import os
+import re
 import resource
 import shutil
 import signal
@@ -115,7 +116,19 @@ def test_killed_anywhere_and_started_again(tmp_path, daily):
     assert done.returncode == 0 or "nothing new" in done.stderr, done.stderr
     assert killed
     assert files_of(tmp_path / "killed") == files_of(tmp_path / "calm")
-    assert not list(tmp_path.glob(".killed.state.*"))
+    assert not list(tmp_path.rglob(".killed.state.*"))
+
+
+def test_what_a_killed_write_leaves_is_removed(capsys, tmp_path, daily):
+    """Half-written files, which kill -9 leaves under temporary names, go with the next run."""
+    run(capsys, *daily("one", 1, 2, 3, 4, 5))
+    left = [tmp_path / ".one.state.abcdefgh", tmp_path / "one" / ".predictions.csv.abcdefgh",
+            tmp_path / "one" / "embeddings" / ".2021-12-31.npz.abcdefgh"]
+    mine = tmp_path / "one" / ".notes.abcdefgh"
+    for path in (*left, mine):
+        path.write_text("half")
+    run(capsys, *daily("one", 6))
+    assert mine.exists() and not any(path.exists() for path in left)
 
 
 def test_killed_after_any_write(capsys, tmp_path, daily, monkeypatch):
@@ -347,6 +360,15 @@ def test_progress_survives_packing(tmp_path):
         training.incremental(progress, 2)
     assert torch.equal(training.embed_day(first), training.embed_day(second))
     assert isinstance(second.past[0].graph, graphs.BipartiteGraph)
+
+
+def test_the_readme_example_reads_a_state(capsys, tmp_path, daily):
+    """The README's lines load a state, embed its last day and name the neighbours of a host."""
+    run(capsys, *daily("darkgnn", 1, 2, 3, 4))
+    code = re.search(r"```python\n(from argparse.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+                          capture_output=True, text=True)
+    assert re.match(r"9\.0\.0\.0 behaves like( \('9\.[01]\.0\.\d+', -?[\d.]+\)){3}$", done.stdout), done
 
 
 def test_flags_of_daily_runs(capsys, tmp_path):
