@@ -595,6 +595,8 @@ def days_expected(summary):
     """How many days will come: known for the synthetic month, else from the share of the input read so far."""
     if summary is None:
         return synthetic.DAYS
+    if shard.size() > 1:                                    # this rank's files tell of its share of the days alone
+        return None
     return round(summary.days_seen / summary.fraction) if summary.fraction else None
 
 

@@ -111,12 +111,26 @@ class AllSum(torch.autograd.Function):
         return all_sum(g)
 
 
-def sum_ports(z, n_ports):
-    """z (N, d), a product with A_hat_local, with its last n_ports rows, the ports', summed over ranks."""
-    if size() == 1:
+class SumPorts(torch.autograd.Function):
+    """AllSum of the last n_ports rows of z, in place: the others, most of z, are not copied."""
+
+    @staticmethod
+    def forward(ctx, z, n_ports):
+        ctx.ports = slice(len(z) - n_ports, None)
+        ctx.mark_dirty(z)
+        z[ctx.ports] = all_sum(z[ctx.ports])
         return z
-    n_hosts = len(z) - n_ports
-    return torch.cat([z[:n_hosts], AllSum.apply(z[n_hosts:])])
+
+    @staticmethod
+    def backward(ctx, g):
+        g = g.clone()
+        g[ctx.ports] = all_sum(g[ctx.ports])
+        return g, None
+
+
+def sum_ports(z, n_ports):
+    """z (N, d), a product with A_hat_local, with its last n_ports rows, the ports', summed over ranks; in place."""
+    return z if size() == 1 else SumPorts.apply(z, n_ports)
 
 
 def mean(z, n_ports, n_nodes):

@@ -164,7 +164,7 @@ def job(size, folder):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(spawned, (size, folder, port), size)
+    torch.multiprocessing.start_processes(spawned, (size, folder, port), size, start_method="fork")  # no imports
     return [torch.load(folder / f"{size}-{rank}.pt", weights_only=False) for rank in range(size)]
 
 
