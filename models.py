@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+MANY = 4  # times as many nodes as rows wanted of them: from there on propagating first is the cheaper order
 ROWS_OF_GRU = 8192  # rows of a GRU step computed at once with low_memory
 # Rows of the hidden layer computed at once: 1024 x 1024 floats stay in a core's cache; a GPU wants few launches.
 ROWS_AT_A_TIME = {"cpu": 1024, "cuda": 65536}
@@ -126,11 +127,12 @@ class GCN(nn.Module):
         return self.second(operator, z)                     # (N, out)
 
     def linear_of(self, rows, x, weight, bias):
-        """z[rows] @ weight + bias for the last layer's z, without forming z. Three exact identities:
+        """z[rows] @ weight + bias for the last layer's z, without forming z. Exact identities:
 
         A_hat (x W1) = (A_hat x) W1: propagation of the input does not depend on weights and is done beforehand;
         (A_hat z W2 + b2) W = A_hat (z (W2 W)) + b2 W: the linear map that follows goes into the last layer's;
-        rows of A_hat z are products of rows of A_hat: only the rows wanted are propagated.
+        rows of A_hat z are products of rows of A_hat: only the rows wanted are propagated;
+        A_hat (z W) = (A_hat z) W: where few rows are wanted of many nodes, they are propagated first.
 
         rows = (S, S_T): the rows of A_hat that are wanted, (N_t, N + absent), see graph.rows_for; columns past N
         stand for nodes absent on this day, whose z is ReLU(b1) W2 + b2.
@@ -142,6 +144,10 @@ class GCN(nn.Module):
             operator, present, absent = x
             z = torch.cat([self.first(operator, present), self.first.alone(absent)])
             z = torch.relu(z) @ W                           # (N + absent, n_out)
+        elif len(x) > MANY * rows[0].shape[0]:
+            A, A_T, complete = (*rows, same)[:3]
+            z = torch.relu(torch.addmm(self.first.b, x, self.first.W))
+            return complete(Propagate.apply(A, A_T, z) @ W) + (self.second.b @ weight + bias)
         else:
             z = HiddenProduct.apply(x, self.first.W, self.first.b, W)
         return propagate(rows, z).add_(self.second.b @ weight + bias)  # in place: one (N_t, n_out) less to touch
@@ -188,17 +194,14 @@ class GRU(nn.Module):
 
     def forward(self, x):
         """x (steps, N, n_in) -> h (N, E) after the last step; h = 0 before the first."""
-        return self.recur(x @ self.W + self.b)              # all steps' input products in one
-
-    def recur(self, inputs):
-        """Inputs (steps, N, 3 E), or a list of (N, 3 E): x W + b of each step -> h (N, E) after the last."""
-        h = inputs[0].new_zeros(len(inputs[0]), len(self.U))
-        for x in inputs:
-            h = self.step(x, h)
+        h = x.new_zeros(x.shape[1], len(self.U))
+        for x_W in x @ self.W + self.b:                     # all steps' input products in one
+            h = self.step(x_W, h)
         return h
 
-    def step(self, x, h):
-        x_r, x_u, x_n = x.chunk(3, dim=1)                   # (N, E) each, of x W + b
+    def step(self, x_W, h):
+        """x_W (N, 3 E), the step's x W + b, and h (N, E) -> h' (N, E)."""
+        x_r, x_u, x_n = x_W.chunk(3, dim=1)                 # (N, E) each
         h_r, h_u, h_n = torch.addmm(self.c, h, self.U).chunk(3, dim=1)  # h U + c
         r = (x_r + h_r).sigmoid_()                          # reset gate; in place: nothing else needs the sum
         u = (x_u + h_u).sigmoid_()                          # update gate
@@ -261,8 +264,11 @@ class StaticEmbedder(nn.Module):
         self.linear = nn.Linear(gcn_out, n_out)
         self.norm = ActiveNorm(n_out)
 
-    def forward(self, days, mean=mean_of_rows):
-        """days: one (rows, x) pair as GCN.linear_of takes them, in a list -> embeddings (N, E) of that day's nodes."""
+    def forward(self, days, mean=mean_of_rows, who=None):
+        """days: one (rows, x) pair as GCN.linear_of takes them, in a list -> embeddings (N, E) of that day's nodes.
+
+        There are no earlier days for `who`, see TemporalEmbedder.
+        """
         (rows, x), = days
         z = self.gcn.linear_of(rows, x, self.linear.weight.T, self.linear.bias)
         return self.norm(torch.relu(z), mean)               # (N, E)
@@ -271,7 +277,8 @@ class StaticEmbedder(nn.Module):
 class TemporalEmbedder(nn.Module):
     """GRU over the GCN outputs of days t-H..t, normalization: `gcn-gru` and `i-gcn-gru` (paper 2, figure 3).
 
-    Embeds the nodes active on day t, the last one; rows of the earlier days' operators are those nodes too.
+    Embeds the nodes active on day t, the last one. Rows of the earlier days' operators are those nodes too, or, with
+    who (N_t,), as many as there are different ones: node i of day t is row who[i] there.
     low_memory: of each day its state h alone is kept for the backward pass.
     """
 
@@ -282,23 +289,21 @@ class TemporalEmbedder(nn.Module):
         self.norm = ActiveNorm(n_out)
         self.low_memory = low_memory
 
-    def forward(self, days, mean=mean_of_rows):
+    def forward(self, days, mean=mean_of_rows, who=None):
         """days: H + 1 pairs (rows, x) as GCN.linear_of takes them, oldest first -> embeddings (N_t, E)."""
-        recur = self.recur_day_by_day if self.low_memory else self.recur
-        return self.norm(recur(days), mean)                 # (N_t, E)
-
-    def recur(self, days):
-        inputs = [self.gcn.linear_of(rows, x, self.gru.W, self.gru.b) for rows, x in days]  # (N_t, 3 E) each
-        return self.gru.recur(inputs)
-
-    def recur_day_by_day(self, days):
+        step = partial(recompute, self.by_blocks) if self.low_memory else self.step
         h = self.gru.U.new_zeros(days[0][0][0].shape[0], len(self.gru.U))
-        for rows, x in days:
-            h = recompute(self.day, rows, x, h)
-        return h
+        for rows, x in days[:-1]:
+            h = step(rows, x, h)                            # (rows, E)
+        h = h if who is None else h.index_select(0, who)    # (N_t, E)
+        return self.norm(step(*days[-1], h), mean)          # (N_t, E)
 
-    def day(self, rows, x, h):
-        """The GRU's state (N_t, E) after one more day."""
+    def step(self, rows, x, h):
+        """The GRU's state (rows, E) after one more day."""
+        return self.gru.step(self.gcn.linear_of(rows, x, self.gru.W, self.gru.b), h)
+
+    def by_blocks(self, rows, x, h):
+        """`step`, a block of rows at a time."""
         return StepByBlocks.apply(self.gru, self.gcn.linear_of(rows, x, self.gru.W, self.gru.b), h, self.gru.U,
                                   self.gru.c)
 

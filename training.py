@@ -31,6 +31,7 @@ import shard
 
 MODELS = ("gcn", "i-gcn", "gcn-gru", "i-gcn-gru")
 PATIENCE = 3  # epochs without a better accuracy that end a static training
+SAVING = 0.8  # share of known nodes below which the unknown ones of earlier days are worth folding into one
 
 
 class Snapshot(NamedTuple):
@@ -43,6 +44,7 @@ class Snapshot(NamedTuple):
 class Window(NamedTuple):
     days: list                 # H + 1 pairs (rows, x), oldest first, as models.GCN.linear_of takes them
     mean: Callable             # (N, E) -> (E,): the mean over day t's nodes, for the normalization
+    who: torch.Tensor | None   # (N,) int64 row that each node has in the earlier days' operators; None: its own
     edge_host: torch.Tensor    # (E,) int64 edges of day t, the last
     edge_port: torch.Tensor    # (E,) int64
     n_hosts: int
@@ -93,26 +95,52 @@ def make_window(snapshots, device):
     """The Window that ends on the last of `snapshots`, oldest first.
 
     Day s enters through the rows of A_hat^s that belong to the nodes of day t; nodes absent on s share one constant
-    (method.md section 4) or, without node features, have their own rows of W.
+    (method.md section 4) or, without node features, have their own rows of W. With features, nodes absent on all
+    earlier days are one row there, see `rows_of_earlier_days`.
     """
     today = snapshots[-1]
-    g, days = today.graph, []
-    sum_ports = partial(shard.sum_ports, n_ports=len(g.ports))
-    loop = np.where(np.arange(len(g.hosts) + len(g.ports)) < len(g.hosts), 1, shard.rank() == 0)  # ports': on one rank
-    for day in snapshots:
-        position = graphs.node_positions(day.graph, g)
+    g, days, n_hosts = today.graph, [], len(today.graph.hosts)
+    positions = [graphs.node_positions(day.graph, g) for day in snapshots]
+    loop = np.where(np.arange(len(positions[-1])) < n_hosts, 1, shard.rank() == 0)  # a port's is on one rank
+    every = np.arange(len(loop))
+    wanted, who, n_ports = every, None, len(g.ports)
+    if today.Ax is not None and len(snapshots) > 1:
+        wanted, who, n_ports = rows_of_earlier_days(np.max(positions[:-1], axis=0) >= 0, n_hosts)
+    for ago, day, position in zip(reversed(range(len(snapshots))), snapshots, positions):
+        if ago == 0:
+            wanted, n_ports = every, len(g.ports)
         absent = position < 0
         if day.Ax is not None:
-            rows, used = graphs.without_empty_columns(graphs.rows_for(day.A_hat, position, loop=loop))
+            rows, used = graphs.without_empty_columns(graphs.rows_for(
+                day.A_hat, np.append(position, -1)[wanted], loop=np.append(loop, 1)[wanted]))
             x = day.Ax if used is None else day.Ax[torch.from_numpy(used).to(device)]
         else:
             rows = graphs.rows_for(day.A_hat, position, int(absent.sum()))
             x = (graphs.as_torch(day.A_hat, device), torch.from_numpy(day.row).to(device),
                  torch.from_numpy(today.row[absent]).to(device))
-        days.append(((*graphs.as_torch(rows, device), sum_ports), x))
-    mean = partial(shard.mean, n_ports=len(g.ports), n_nodes=shard.all_sum(len(g.hosts)) + len(g.ports))
-    return Window(days, mean, torch.from_numpy(g.edge_host).to(device), torch.from_numpy(g.edge_port).to(device),
-                  len(g.hosts), len(g.ports))
+        days.append(((*graphs.as_torch(rows, device), partial(shard.sum_ports, n_ports=n_ports)), x))
+    mean = partial(shard.mean, n_ports=len(g.ports), n_nodes=shard.all_sum(n_hosts) + len(g.ports))
+    return Window(days, mean, who if who is None else torch.from_numpy(who).to(device),
+                  torch.from_numpy(g.edge_host).to(device), torch.from_numpy(g.edge_port).to(device),
+                  n_hosts, len(g.ports))
+
+
+def rows_of_earlier_days(known, n_hosts):
+    """The nodes that the days before t need rows of, where the others' GRU states are all one: an exact identity.
+
+    known (N,) bool: nodes of day t, hosts first, that are active on an earlier day of the window; the others have the
+    same input, the constant, on each of those days. Returns rows (R,): the known hosts, N for a node that is never
+    there, the known ports; who (N,): each node's place in rows; and the number of ports in rows. Where that saves
+    little, all nodes: (arange(N), None, N - n_hosts).
+    """
+    N = len(known)
+    if shard.all_sum(int(known.sum())) > SAVING * shard.all_sum(N):
+        return np.arange(N), None, N - n_hosts
+    hosts, ports = np.flatnonzero(known[:n_hosts]), n_hosts + np.flatnonzero(known[n_hosts:])
+    rows = np.concatenate([hosts, [N], ports])
+    who = np.full(N + 1, len(hosts))
+    who[rows] = np.arange(len(rows))
+    return rows, who[:N], len(ports)
 
 
 def node_keys(graph):
@@ -226,7 +254,7 @@ def train_step(learner, window, negatives=1):
 
 def pretext(learner, window, host, port):
     """Loss and accuracy of the window's last day with the negatives (host, port); a rank's are its share of both."""
-    z = learner.embedder(window.days, window.mean)          # (N, d)
+    z = learner.embedder(window.days, window.mean, window.who)  # (N, d)
     log_p = learner.head(z[: window.n_hosts], z[window.n_hosts :],
                          torch.cat([window.edge_host, host]), torch.cat([window.edge_port, port]))
     return models.link_loss(log_p, len(window.edge_host), shard.all_sum(len(log_p)))
@@ -240,7 +268,7 @@ def copy_weights(learner):
 @torch.no_grad()
 def embed(learner, window):
     """Embeddings of the hosts of the window's last day: (n_hosts, d) float32."""
-    return learner.embedder(window.days, window.mean)[: window.n_hosts]
+    return learner.embedder(window.days, window.mean, window.who)[: window.n_hosts]
 
 
 # -- day by day -------------------------------------------------------------------------------------------------------

@@ -135,9 +135,9 @@ def main():
     window, learner = training.make_window(snapshots, "cpu"), training.new_learner("i-gcn-gru", 0, "cpu")
 
     names, steps, passes = ["ours"], [lambda: training.train_step(learner, window)], \
-        [lambda: learner.embedder(window.days)]
+        [lambda: learner.embedder(window.days, window.mean, window.who)]
     with torch.no_grad():
-        expected = learner.embedder(window.days)
+        expected = learner.embedder(window.days, window.mean, window.who)
     for name, sparse in (("PyG, edge_index", False), ("PyG, CSR", True)):
         embedder, days = Embedder(), days_of(snapshots, xs, sparse)
         copy_weights(learner.embedder, embedder)

@@ -132,13 +132,21 @@ def test_hidden_product_by_blocks_is_the_plain_product(rows, monkeypatch):
         close(a, b)
 
 
+@pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize("history", [0, 1, 3])
-def test_temporal_embedder_equals_the_plain_all_nodes_form(history):
-    """Active rows and one constant give what GCN on all nodes of all days, GRU and normalization give densely."""
+def test_temporal_embedder_equals_the_plain_all_nodes_form(history, folded, monkeypatch):
+    """Active rows and one constant give what GCN on all nodes of all days, GRU and normalization give densely.
+
+    Also where nodes absent on all earlier days are one row there, and propagation goes first.
+    """
+    monkeypatch.setattr(training, "SAVING", 1.0 if folded else -1.0)
+    monkeypatch.setattr(models, "MANY", 0 if folded else 1e9)
     table, days, xs = some_days()
     days, xs = days[-history - 1 :], xs[-history - 1 :]
     model = randomize(models.TemporalEmbedder(5, 7, 6, 4))
-    z = model(training.make_window(days, "cpu").days)
+    window = training.make_window(days, "cpu")
+    z = model(window.days, window.mean, window.who)
+    assert (window.who is not None) == (folded and history > 0)
 
     A, X = everywhere(table, days, xs)
     steps = torch.stack([dense_gcn(model.gcn, a, x) for a, x in zip(A, X)])
@@ -157,7 +165,7 @@ def kept_for_backward(embedder, head, window):
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes() // 8
         return tensor
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        z = embedder(window.days)
+        z = embedder(window.days, window.mean, window.who)
         log_p = head(z[: window.n_hosts], z[window.n_hosts :], window.edge_host, window.edge_port)
         loss = models.link_loss(log_p, len(log_p))[0]
     parameters = [*embedder.parameters(), *head.parameters()]
