@@ -209,6 +209,34 @@ class GRU(nn.Module):
         return torch.lerp(n, h, u)                          # (1 - u) * n + u * h
 
 
+class StepByBlocks(torch.autograd.Function):
+    """GRU.step by blocks of rows; the backward pass computes each block's gates again instead of keeping them."""
+
+    @staticmethod
+    def forward(ctx, gru, inputs, h, U, c):
+        ctx.gru = gru
+        ctx.save_for_backward(inputs, h, U, c)
+        out = torch.empty_like(h)
+        for start in range(0, len(h), ROWS_OF_GRU):
+            rows = slice(start, start + ROWS_OF_GRU)
+            out[rows] = gru.step(inputs[rows], h[rows])
+        return out                                          # (N, E)
+
+    @staticmethod
+    def backward(ctx, g):
+        inputs, h, U, c = ctx.saved_tensors
+        g_inputs, g_h, g_U, g_c = (torch.zeros_like(z) for z in (inputs, h, U, c))
+        for start in range(0, len(h), ROWS_OF_GRU):
+            rows = slice(start, start + ROWS_OF_GRU)
+            x, z = inputs[rows].detach().requires_grad_(), h[rows].detach().requires_grad_()
+            with torch.enable_grad():
+                out = ctx.gru.step(x, z)
+            g_inputs[rows], g_h[rows], more_U, more_c = torch.autograd.grad(out, (x, z, U, c), g[rows])
+            g_U += more_U
+            g_c += more_c
+        return None, g_inputs, g_h, g_U, g_c
+
+
 class ActiveNorm(nn.Module):
     """Batch normalization by the statistics of the nodes given: the day's active ones, always; no running averages.
 
@@ -276,9 +304,8 @@ class TemporalEmbedder(nn.Module):
 
     def by_blocks(self, rows, x, h):
         """`step`, a block of rows at a time."""
-        inputs = self.gcn.linear_of(rows, x, self.gru.W, self.gru.b)
-        return torch.cat([recompute(self.gru.step, *block)
-                          for block in zip(inputs.split(ROWS_OF_GRU), h.split(ROWS_OF_GRU))])
+        return StepByBlocks.apply(self.gru, self.gcn.linear_of(rows, x, self.gru.W, self.gru.b), h, self.gru.U,
+                                  self.gru.c)
 
 
 class LinkPredictor(nn.Module):
