@@ -398,78 +398,97 @@ def follow(days, truth, args, say, days_expected, memory=None, save=None):
     report.Scored of every test day, and how many hosts memory.hosts holds.
     """
     memory = memory or first_memory(args)
-    seeds = range(args.seed, args.seed + args.runs)
-    rows, runs, changed = [], [[] for _ in seeds], []
     last = None if save is None else str(memory.last or "")
+    rows, runs, changed = [], [[] for _ in memory.models], []
     say(report.HEADER)
-    with contextlib.ExitStack() as files:
-        write = None
+    with report.rows_of_days(args.out / "predictions.csv", report.PREDICTION_COLUMNS, last) as write:
         start = time.perf_counter()
         for day in days:
             memory.t, memory.last = memory.t + 1, day.date
-            hosts = day.graph.hosts
-            before = state.lookup(memory.hosts, hosts)
+            before = state.lookup(memory.hosts, day.graph.hosts)
+            row = row_of(day, before)
+            rows.append(row)
             with matmul_precision(args.precision):
-                results = [learn(progress, day, memory.t, args, seed, say)
-                           for progress, seed in zip(memory.models, seeds)]
-            n_hosts, new_hosts, n_edges = shard.all_sum(np.array(
-                [len(hosts), (before.last < 0).sum(), len(day.graph.weight)])).tolist()
-            row = {"date": str(day.date), "hosts": n_hosts, "new_hosts": new_hosts,
-                   "ports": len(day.graph.ports), "edges": n_edges, "packets": day.packets,
-                   **mean_result(results), "macro_f1": None, "subnet_agreement": None, "embedded": False}
-            test = memory.t >= first_test(args)
-            embedded = [embed_and_compare(change, progress, day, test, args, say)
-                        for change, progress in zip(memory.changes, memory.models)] if test or args.whiten else [None]
-            row["embedded"] = test and embedded[0] is not None
-            predicted = {}
-            if test and not row["embedded"]:
-                warn(f"{day.date}: every host contacts every port, nothing to learn from: not embedded")
-            if row["embedded"]:
-                if not shard.all_min(int(all(torch.isfinite(one.saved).all() for one in embedded))):
-                    raise ValueError(f"{day.date}: training diverged, the embeddings are not finite (loss "
-                                     f"{row['loss']}): expected a --learning-rate below {args.learning_rate:g}")
+                results = [learn(progress, day, memory.t, args, args.seed + i, say)
+                           for i, progress in enumerate(memory.models)]
+            row |= mean_result(results)
+            test, scored = memory.t >= first_test(args), None
+            embedded = embed_day(memory, day, test, args, say) if test or args.whiten else None
+            if test and embedded:
+                check_finite(embedded, row, args)
                 if not last and not any(earlier["embedded"] for earlier in rows) and shard.rank() == 0:
                     report.remove_earlier(args.out)
-                everyone, saved = shard.at_rank_0(hosts, embedded[0].saved)
-                names = report.dotted(everyone)
-                if shard.rank() == 0:
-                    report.save_embeddings(args.out / "embeddings" / f"{day.date}.npz", names, saved)
-                codes, addresses = day.labels.to(args.device), torch.from_numpy(hosts.astype(np.int64)).to(args.device)
-                scored = [report.score_day(one.X.to(args.device), addresses, codes, len(truth.names), args.neighbors)
-                          for one in embedded]
+                scored = score_day(day, embedded, truth, args)
+                write_day(day, embedded[0], scored[0], truth, write, args)
                 for run, one in zip(runs, scored):
                     run.append(one)
-                row["macro_f1"] = report.mean_std([one.report.macro_f1 for one in scored])["mean"]
-                row["subnet_agreement"] = report.mean_std([one.agreement for one in scored])["mean"]
-            if row["embedded"] and len(truth.names) > 1:
-                if write is None:
-                    write = files.enter_context(report.rows_of_days(
-                        args.out / "predictions.csv", report.PREDICTION_COLUMNS, last)) if shard.rank() == 0 else len
-                surprise = embedded[0].surprise
-                _, *columns = shard.at_rank_0(hosts, codes, scored[0].predicted, scored[0].share, scored[0].similarity,
-                                              *[] if surprise is None else [surprise])
-                write(report.prediction_lines(day.date, names, truth.names, *columns))
-                predicted = {"predicted": state.codes(memory.names, truth.names)[scored[0].predicted.cpu().numpy()],
-                             "share": scored[0].share.cpu().numpy(), "distance": scored[0].distance.cpu().numpy()}
-
-            today = state.today(before, hosts, day.date.toordinal(), **predicted)
-            if save and predicted:
-                surprise = embedded[0].surprise
-                changed += state.changes(before, today, np.array(truth.names)[day.labels], memory.names,
-                                         scored[0].similarity.cpu().numpy(),
-                                         None if surprise is None else surprise.cpu().numpy())
-                state.write_lines(args.out / "changes.csv", state.CHANGE_COLUMNS, changed)
-            memory.hosts = state.update(memory.hosts, today)
+                row |= {"macro_f1": report.mean_std(one.report.macro_f1 for one in scored)["mean"],
+                        "subnet_agreement": report.mean_std(one.agreement for one in scored)["mean"], "embedded": True}
+            elif test:
+                warn(f"{day.date}: every host contacts every port, nothing to learn from: not embedded")
+            changed += update_hosts(memory, before, day, truth, embedded and embedded[0], scored and scored[0])
             if save:
+                state.write_lines(args.out / "changes.csv", state.CHANGE_COLUMNS, changed)
                 forget(memory, day.date.toordinal() - args.forget_days)
                 save(memory)
-
             now = time.perf_counter()
             row["seconds"], start = round(now - start, 3), now
-            rows.append(row)
             say(report.day_line(row, report.time_left(rows, days_expected())))
     check_days(rows, args)
     return rows, runs, shard.all_sum(len(memory.hosts.address))
+
+
+def row_of(day, before):
+    """The day as report.json lists it, before anything was learned; before: its hosts' rows of the host table."""
+    hosts, new_hosts, edges = shard.all_sum(np.array(
+        [len(day.graph.hosts), (before.last < 0).sum(), len(day.graph.weight)])).tolist()
+    return {"date": str(day.date), "hosts": hosts, "new_hosts": new_hosts, "ports": len(day.graph.ports),
+            "edges": edges, "packets": day.packets, "loss": None, "accuracy": None, "macro_f1": None,
+            "subnet_agreement": None, "embedded": False}
+
+
+def check_finite(embedded, row, args):
+    if not shard.all_min(int(all(torch.isfinite(one.saved).all() for one in embedded))):
+        raise ValueError(f"{row['date']}: training diverged, the embeddings are not finite (loss {row['loss']}): "
+                         f"expected a --learning-rate below {args.learning_rate:g}")
+
+
+def score_day(day, embedded, truth, args):
+    """The report.Scored of the day's hosts, one for each seed's Embedded."""
+    labels = day.labels.to(args.device)
+    addresses = torch.from_numpy(day.graph.hosts.astype(np.int64)).to(args.device)
+    return [report.score_day(one.X.to(args.device), addresses, labels, len(truth.names), args.neighbors)
+            for one in embedded]
+
+
+def write_day(day, embedded, scored, truth, write, args):
+    """The day's embeddings and, where there are classes, predictions: those of the first seed, by rank 0."""
+    labels = day.labels.to(scored.predicted.device)
+    surprise = torch.full_like(scored.share, torch.nan) if embedded.surprise is None else embedded.surprise
+    hosts, saved, *columns = shard.at_rank_0(day.graph.hosts, embedded.saved, labels, scored.predicted, scored.share,
+                                             scored.similarity, surprise)
+    if shard.rank() == 0:
+        names = report.dotted(hosts)
+        report.save_embeddings(args.out / "embeddings" / f"{day.date}.npz", names, saved)
+        if len(truth.names) > 1:
+            write(report.prediction_lines(day.date, names, truth.names, *columns))
+
+
+def update_hosts(memory, before, day, truth, embedded, scored):
+    """Enter the day in the host table; returns what changed, as lines of changes.csv.
+
+    embedded, scored: None on days that are not test days.
+    """
+    hosts, today = day.graph.hosts, day.date.toordinal()
+    if scored is None or len(truth.names) == 1:
+        memory.hosts = state.update(memory.hosts, state.today(before, hosts, today))
+        return []
+    predicted, share, distance, similarity = (
+        column.cpu().numpy() for column in (scored.predicted, scored.share, scored.distance, scored.similarity))
+    rows = state.today(before, hosts, today, state.codes(memory.names, truth.names)[predicted], share, distance)
+    memory.hosts = state.update(memory.hosts, rows)
+    return state.changes(before, rows, np.array(truth.names)[day.labels], memory.names, similarity,
+                         None if embedded.surprise is None else embedded.surprise.cpu().numpy())
 
 
 class Embedded(NamedTuple):
@@ -477,6 +496,13 @@ class Embedded(NamedTuple):
     saved: torch.Tensor             # (n_hosts, E) as embeddings/ holds them: the model's, or whitened
     X: torch.Tensor                 # (n_hosts, E) as neighbours are searched in: standardized, or whitened
     surprise: torch.Tensor | None   # (n_hosts,) with --whiten: d^T W^-1 d / E, nan without an earlier day
+
+
+def embed_day(memory, day, test, args, say):
+    """The day Embedded by each seed's model; None while nothing was learned."""
+    embedded = [embed_and_compare(change, progress, day, test, args, say)
+                for change, progress in zip(memory.changes, memory.models)]
+    return None if embedded[0] is None else embedded
 
 
 def embed_and_compare(change, progress, day, test, args, say):

@@ -144,11 +144,10 @@ def read_line(summary, n_hosts=None):
     return line
 
 
-def prediction_lines(date, hosts, names, labels, predicted, share, similarity, surprise=None):
+def prediction_lines(date, hosts, names, labels, predicted, share, similarity, surprise):
     """The day's rows of predictions.csv, as one text. hosts (n,) dotted quads, labels (n,) int64, the next three as in
-    Scored; surprise (n,) how much each host changed, nan for one without an earlier day, or None."""
-    names = np.array([quoted(name) for name in names])
-    surprise = np.full(len(hosts), np.nan) if surprise is None else surprise.cpu().numpy()
+    Scored; surprise (n,) how much each host changed, nan where that is not known."""
+    names, surprise = np.array([quoted(name) for name in names]), surprise.cpu().numpy()
     columns = [np.full(len(hosts), str(date)), hosts, names[labels.cpu().numpy()],
                names[predicted.cpu().numpy()], np.char.mod("%.2f", share.cpu().numpy()),
                np.char.mod("%.4f", similarity.cpu().numpy()),
@@ -199,23 +198,25 @@ def rows_of_days(path, header, last=None):
 
     last None: a new file, which appears when the block ends. Else the file grows by each day's rows, which are on the
     disk when the function returns; `last` is the date after which this run goes on ("": none), and what a run that
-    was killed left of later days is cut off first.
+    was killed left of later days is cut off first. Without any rows no file is made.
     """
-    if last is None:
-        with whole_file(path) as file:
-            file.write(header + "\n")
-            yield file.write
-        return
-    with open(path, "a+b", buffering=0) as file:
-        file.truncate(end_of_day(file, last))
+    with contextlib.ExitStack() as stack:
+        file = None
 
         def write(text):
+            nonlocal file
+            if file is None and last is None:
+                file = stack.enter_context(whole_file(path, "wb"))
+            elif file is None:
+                file = stack.enter_context(open(path, "a+b", buffering=0))
+                file.truncate(end_of_day(file, last))
             end = file.seek(0, os.SEEK_END)
             rest = memoryview((text if end else f"{header}\n{text}").encode())
             try:
                 while rest:
                     rest = rest[file.write(rest):]
-                os.fsync(file.fileno())
+                if last is not None:
+                    os.fsync(file.fileno())
             except OSError:
                 file.truncate(end)                          # a full disk: no part of the day stays
                 raise
