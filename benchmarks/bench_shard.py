@@ -154,7 +154,7 @@ def main():
         found["memory"][size] = [kept, peak]
         print(f"    {size} ranks: {kept / 1e6:8,.0f} its days and model, {peak / 1e6:8,.0f} more in a training step")
 
-    hosts = 8 * args.hosts
+    hosts = 12 * args.hosts
     print(f"one process, one thread, {hosts:,} hosts a day")
     found["low_memory"] = {}
     base, = run(1, 1, "steps", args.hosts, True, 1)         # what does not grow with the hosts: PyTorch, the ports
