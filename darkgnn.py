@@ -503,8 +503,8 @@ def update_hosts(memory, before, day, truth, embedded, scored):
 
 class Embedded(NamedTuple):
     """A day as one seed's model sees it."""
-    saved: torch.Tensor             # (n_hosts, E) as embeddings/ holds them: the model's, or whitened
-    X: torch.Tensor                 # (n_hosts, E) as neighbours are searched in: standardized, or whitened
+    saved: torch.Tensor             # (n_hosts, E) as embeddings/ holds them: the model's, whitened, or joined
+    X: torch.Tensor                 # (n_hosts, E) as neighbours are searched in: standardized, or as saved
     surprise: torch.Tensor | None   # (n_hosts,) with --whiten: d^T W^-1 d / E, nan without an earlier day
 
 
