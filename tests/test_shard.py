@@ -368,7 +368,8 @@ def test_the_command_gives_the_same_files_by_three_ranks(folder, trace):
 
 def test_a_model_learns_by_two_ranks(folder, trace):
     """i-gcn-gru runs to its report; every host has its row once, and the days count all hosts."""
-    job = torchrun(2, *trace, "--model", "i-gcn-gru", "--whiten", "--low-memory", "--out", folder / "two")
+    flags = ["--model", "i-gcn-gru", "--whiten", "--join-features", "--low-memory"]
+    job = torchrun(2, *trace, *flags, "--out", folder / "two")
     _, errors = job.communicate(timeout=120)
     assert job.returncode == 0, errors
     result = json.loads((folder / "two" / "report.json").read_text())
