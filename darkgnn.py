@@ -162,7 +162,7 @@ def check_arguments(args, error):
         error("--forget-days goes with --state")
     if args.device == "cuda" and not torch.cuda.is_available():
         error("--device cuda: no CUDA device is available to this PyTorch")
-    for flag, given in (("--model i-darkvec", args.model == "i-darkvec"), ("--state", args.state),
+    for flag, given in (("--model i-darkvec", args.model == "i-darkvec"),
                         ("--no-node-features", args.no_node_features)):
         if given and shard.started() > 1:
             error(f"{flag} runs in one process, got {shard.started()} from torchrun")
@@ -204,18 +204,20 @@ class Day(NamedTuple):
 def open_input(args, after=None, known=()):
     """The trace as an iterator of (date, Packets), its ground truth and its packets.Summary (None: synthetic).
 
-    after, known: as packets.read_days takes them, of a run that goes on.
+    after, known: as packets.read_days takes them, of a run that goes on. Under torchrun all ranks have the same dates,
+    each with the packets that it read, or None.
     """
     if args.input is None:
         month = synthetic.month(args.synthetic_scale, args.seed, share=(shard.rank(), shard.size()))
         days = ((date, packets.Packets(**columns)) for date, columns in month if after is None or date > after)
-        return days, ground_truth.from_arrays(*synthetic.ground_truth(args.synthetic_scale, args.seed)), None
+        truth = ground_truth.from_arrays(*synthetic.ground_truth(args.synthetic_scale, args.seed))
+        return shard.days(days), truth, None
     truth = ground_truth.read_labels(args.labels) if args.labels else NO_LABELS
     if args.mirai and MIRAI not in truth.names:
         truth = truth._replace(names=(*truth.names, MIRAI))
     summary = packets.Summary()
-    return packets.read_days(args.input, summary, args.year, args.strict, after, known,
-                             (shard.rank(), shard.size())), truth, summary
+    return shard.days(packets.read_days(args.input, summary, args.year, args.strict, after, known,
+                                        (shard.rank(), shard.size()))), truth, summary
 
 
 def prepare(days, truth, args, warn):
@@ -224,7 +226,7 @@ def prepare(days, truth, args, warn):
     Under torchrun days are what this rank read, and graph, features and labels those of the hosts that it owns.
     """
     lacking, date = set(), None
-    for date, day in shard.days(days):
+    for date, day in days:
         traffic = shard.count_packets(day) if shard.size() > 1 else None
         if traffic:
             graph, _ = graphs.build_graph(traffic.src, traffic.port, args.min_packets, args.top_ports,
@@ -271,9 +273,9 @@ class NothingNew(ValueError):
 
 def days_over(days):
     """The days before today, by this machine's clock: a state takes every day once, so it must be over (UTC)."""
-    today = datetime.datetime.now(datetime.timezone.utc).date()
+    today = shard.all_min(datetime.datetime.now(datetime.timezone.utc).date().toordinal())
     for date, day in days:
-        if date >= today:
+        if date.toordinal() >= today:
             warn(f"{date} is not over yet (UTC): left for the next run")
             return
         yield date, day
@@ -438,7 +440,8 @@ def follow(days, truth, args, say, days_expected, memory=None, save=None):
                 warn(f"{day.date}: every host contacts every port, nothing to learn from: not embedded")
             changed += update_hosts(memory, before, day, truth, embedded and embedded[0], scored and scored[0])
             if save:
-                state.write_lines(args.out / "changes.csv", state.CHANGE_COLUMNS, changed)
+                if shard.rank() == 0:
+                    state.write_lines(args.out / "changes.csv", state.CHANGE_COLUMNS, changed)
                 forget(memory, day.date.toordinal() - args.forget_days)
                 save(memory)
             now = time.perf_counter()
@@ -485,7 +488,7 @@ def write_day(day, embedded, scored, truth, write, args):
 
 
 def update_hosts(memory, before, day, truth, embedded, scored):
-    """Enter the day in the host table; returns what changed, as lines of changes.csv.
+    """Enter the day in the host table; returns what changed, as lines of changes.csv, of all ranks' hosts at rank 0.
 
     embedded, scored: None on days that are not test days.
     """
@@ -497,8 +500,11 @@ def update_hosts(memory, before, day, truth, embedded, scored):
         column.cpu().numpy() for column in (scored.predicted, scored.share, scored.distance, scored.similarity))
     rows = state.today(before, hosts, today, state.codes(memory.names, truth.names)[predicted], share, distance)
     memory.hosts = state.update(memory.hosts, rows)
-    return state.changes(before, rows, np.array(truth.names)[day.labels], memory.names, similarity,
-                         None if embedded.surprise is None else embedded.surprise.cpu().numpy())
+    surprise = [] if embedded.surprise is None else [embedded.surprise.cpu().numpy()]
+    _, labels, similarity, *columns = shard.at_rank_0(hosts, day.labels.numpy(), similarity, *before, *rows, *surprise)
+    n = len(before)
+    return state.changes(state.Hosts(*columns[:n]), state.Hosts(*columns[n : 2 * n]), np.array(truth.names)[labels],
+                         memory.names, similarity, *columns[2 * n :])
 
 
 class Embedded(NamedTuple):
@@ -558,33 +564,41 @@ def first_memory(args):
 
 
 def restore(saved, args):
-    """The Memory that `remember` made a state of. Raises ValueError where the settings are others."""
+    """The Memory that `remember` made a state of; a rank has its hosts. ValueError where the settings are others."""
     state.check_settings(args.state, saved["settings"], settings_of(args))
     change = restore_change(saved["change"], "cpu" if args.model == "features" else args.device)
-    progress = state.unpack(saved["model"], fresh_learner(args, args.seed), args.history)
+    progress = state.unpack(saved["model"], fresh_learner(args, args.seed), args.history, saved["days"])
+    table = state.Hosts(*state.arrays(saved["hosts"], state.Hosts, address=np.uint32))
+    own = shard.mine(table.address)
     return Memory(saved["days"], datetime.date.fromisoformat(saved["last_day"]), [progress], [change],
-                  state.Hosts(*state.arrays(saved["hosts"], state.Hosts, address=np.uint32)), saved["names"])
+                  state.Hosts(*(column[own] for column in table)), saved["names"])
 
 
 def restore_change(saved, device):
     scatter, hosts, X, joined = (saved[name] for name in ("scatter", "hosts", "X", "features"))
-    return Change(scatter and whiten.Scatter(scatter["total"].to(device), scatter["n"]),
-                  hosts.numpy().astype(np.uint32), X if X is None else X.to(device),
-                  joined and restore_change(joined, device))
+    hosts = hosts.numpy().astype(np.uint32)
+    own = shard.mine(hosts)
+    return Change(scatter and whiten.Scatter(scatter["total"].to(device), scatter["n"]), hosts[own],
+                  X if X is None else X[torch.from_numpy(own)].to(device), joined and restore_change(joined, device))
 
 
 def remember_change(change):
-    return {"scatter": change.scatter and change.scatter._asdict(), "hosts": state.tensor(change.hosts),
-            "X": change.X, "features": change.features and remember_change(change.features)}
+    hosts, *X = shard.at_rank_0(change.hosts, *[] if change.X is None else [change.X])
+    return {"scatter": change.scatter and change.scatter._asdict(), "hosts": state.tensor(hosts),
+            "X": X[0] if X else None, "features": change.features and remember_change(change.features)}
 
 
 def remember(memory, args, files):
-    """Memory, and the files read so far (see packets.Summary.finished), as the state's dict."""
+    """Memory, and the files read so far (see packets.Summary.finished), as the state's dict; whole at rank 0."""
     return {"settings": settings_of(args), "days": memory.t, "last_day": str(memory.last),
-            "model": state.pack(memory.models[0]),
-            "change": remember_change(memory.changes[0]),
-            "hosts": state.tensors(memory.hosts), "names": memory.names,
+            "model": state.pack(memory.models[0]), "change": remember_change(memory.changes[0]),
+            "hosts": state.tensors(all_hosts(memory)), "names": memory.names,
             "files": [[*identity, last] for identity, last in files.items()]}
+
+
+def all_hosts(memory):
+    """The host table: of all ranks at rank 0, of none on the others."""
+    return state.Hosts(*shard.at_rank_0(*memory.hosts))
 
 
 def settings_of(args):
@@ -707,8 +721,9 @@ def main(argv=None):
         shard.start(args.device)
         if shard.rank() == 0:
             report.check_folder(args.out)
-        with state.locked(args.state) if args.state else contextlib.nullcontext():
-            saved = state.load(args.state) if args.state else None
+        keeper = args.state and shard.rank() == 0           # rank 0 alone locks, reads and writes the state
+        with state.locked(args.state) if keeper else contextlib.nullcontext():
+            saved = shard.from_rank_0(state.load(args.state) if keeper else None) if args.state else None
             memory = restore(saved, args) if saved else first_memory(args)
             files = {tuple(identity): last for *identity, last in saved["files"]} if saved else {}
             days, truth, summary = open_input(args, memory.last, files)
@@ -721,10 +736,19 @@ def main(argv=None):
             say(settings_line(args))
             if saved:
                 say(f"going on after {memory.last}, day {memory.t}, from {args.state}")
-                report.remove_earlier(args.out, memory.last)
+                if keeper:
+                    report.remove_earlier(args.out, memory.last)
 
             def save(memory):
-                state.save(args.state, remember(memory, args, summary.finished if summary else {}))
+                files = packets.merged(shard.all_objects(summary)).finished if summary else {}
+                whole = remember(memory, args, files)
+                if keeper:
+                    state.save(args.state, whole)
+
+            def write_hosts():
+                table = all_hosts(memory)
+                if keeper:
+                    state.write_hosts(args.out / "hosts.csv", table, memory.names)
             try:
                 rows, runs, n_hosts = follow(prepare(days, truth, args, warn), truth, args, say,
                                              functools.partial(days_expected, summary), memory,
@@ -732,11 +756,11 @@ def main(argv=None):
             except NothingNew:
                 if not saved:
                     raise
-                state.write_hosts(args.out / "hosts.csv", memory.hosts, memory.names)
+                write_hosts()
                 raise ValueError(f"nothing new: no day of traffic after {memory.last}, the last one in {args.state}"
                                  ) from None
             if args.state:
-                state.write_hosts(args.out / "hosts.csv", memory.hosts, memory.names)
+                write_hosts()
         if summary and shard.size() > 1:
             summary = packets.merged(shard.all_objects(summary))
             summary.days = len(rows)

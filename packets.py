@@ -124,6 +124,7 @@ def merged(summaries):
             getattr(whole, name).update(getattr(part, name))
         whole.rejected_first = {**part.rejected_first, **whole.rejected_first}
         whole.warnings += [line for line in part.warnings if line not in whole.warnings]
+        whole.finished |= part.finished
         whole.days = max(whole.days, part.days)
     return whole
 

@@ -225,9 +225,20 @@ def all_gather(values):
 
 def all_objects(value):
     """Every rank's value, by rank. Pickled: for the ranks of one run, which trust each other."""
+    if size() == 1:
+        return [value]
     values = [None] * size()
     dist.all_gather_object(values, value)
     return values
+
+
+def from_rank_0(value):
+    """Rank 0's value, on every rank; pickled as in `all_objects`."""
+    if size() == 1:
+        return value
+    value = [value]
+    dist.broadcast_object_list(value)
+    return value[0]
 
 
 def gather(columns):
@@ -239,15 +250,44 @@ def gather(columns):
 def at_rank_0(hosts, *columns):
     """(hosts, *columns) of all ranks by ascending address at rank 0, of none on the others.
 
-    hosts (n,) addresses, ascending, array or tensor; columns (n, ...) tensors, which come back on the CPU.
+    hosts (n,) addresses, ascending; a host's records stay in their order. columns (n, ...). Arrays come back as arrays,
+    tensors as tensors on the CPU.
     """
+    columns = hosts, *columns
     if size() == 1:
-        return hosts, *columns
-    arrays = [column.cpu().numpy() if isinstance(column, torch.Tensor) else column for column in (hosts, *columns)]
-    arrays = [*gather(dict(enumerate(arrays))).values()]
-    order = np.argsort(arrays[0])
-    tensors = [torch.from_numpy(array[order]) for array in arrays[1:]]
-    return (torch.from_numpy if isinstance(hosts, torch.Tensor) else np.asarray)(arrays[0][order]), *tensors
+        return columns
+    found = gather({i: column.cpu().numpy() if isinstance(column, torch.Tensor) else column
+                    for i, column in enumerate(columns)})
+    order = np.argsort(found[0], kind="stable")
+    return tuple(torch.from_numpy(found[i][order]) if isinstance(column, torch.Tensor) else found[i][order]
+                 for i, column in enumerate(columns))
+
+
+def mine(hosts):
+    """Which of hosts (n,), addresses, are this rank's: (n,) bool."""
+    return owner(hosts) == rank()
+
+
+def whole_day(graph, Ax):
+    """At rank 0 a day's graph and A_hat x (N + 1, 37), see training.Snapshot, of all ranks' hosts; else of none."""
+    if size() == 1:
+        return graph, Ax
+    n_hosts = len(graph.hosts)
+    hosts, rows = at_rank_0(graph.hosts, Ax[:n_hosts])
+    address, port, weight = at_rank_0(graph.hosts[graph.edge_host], graph.edge_port, graph.weight)
+    return (graphs.BipartiteGraph(hosts, graph.ports, np.searchsorted(hosts, address), port, weight),
+            torch.cat([rows, Ax[n_hosts:].cpu()]))
+
+
+def own_day(graph, Ax):
+    """What `whole_day` gave at rank 0, given on every rank -> the same of this rank's hosts."""
+    if size() == 1:
+        return graph, Ax
+    own = mine(graph.hosts)
+    number, edges = np.cumsum(own) - 1, own[graph.edge_host]
+    return (graphs.BipartiteGraph(graph.hosts[own], graph.ports, number[graph.edge_host[edges]],
+                                  graph.edge_port[edges], graph.weight[edges]),
+            torch.cat([Ax[: len(own)][torch.from_numpy(own)], Ax[len(own) :]]))
 
 
 def around(columns):

@@ -5,7 +5,8 @@
     Hosts       every host of the last --forget-days days: first and last day, last prediction
     changes     hosts whose prediction changed, new ones that are told apart at once, those that left their class
 
-A day is a number, that of datetime.date.toordinal. Imports graph, report and training.
+A day is a number, that of datetime.date.toordinal. Where several processes share the hosts out (shard.py), the file is
+the one that a single process writes, and any number of them goes on from it. Imports graph, report, shard and training.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ import torch
 
 import graph as graphs
 import report
+import shard
 import training
 
 VERSION = 1
@@ -91,19 +93,31 @@ def check_settings(path, saved, settings):
 # -- a model and the days it still needs ------------------------------------------------------------------------------
 
 def pack(progress):
-    """training.Progress as a dict of tensors and plain types."""
+    """training.Progress as a dict of tensors and plain types; of several ranks, that of rank 0 holds all hosts.
+
+    Where there are several, "generators" lists the state of each rank's, "generator" is rank 0's.
+    """
     learner = progress.learner
-    packed = {"trained": progress.trained, "nodes": tensors(progress.nodes),
-              "past": [{**tensors(day.graph), "Ax": day.Ax, "row": tensor(day.row)} for day in progress.past]}
+    packed = {"trained": progress.trained, "nodes": tensors(progress.nodes), "past": []}
+    for day in progress.past:
+        graph, Ax = shard.whole_day(day.graph, day.Ax)
+        packed["past"].append({**tensors(graph), "Ax": Ax, "row": tensor(day.row)})
     if learner:
-        packed |= {"embedder": learner.embedder.state_dict(), "generator": learner.generator.get_state(),
+        generators = shard.all_objects(learner.generator.get_state())
+        packed |= {"embedder": learner.embedder.state_dict(), "generator": generators[0],
                    "head": learner.head and learner.head.state_dict(),
                    "optimizer": learner.optimizer and learner.optimizer.state_dict()}
+        if len(generators) > 1:
+            packed["generators"] = generators
     return packed
 
 
-def unpack(packed, learner, history):
-    """The training.Progress of `pack`; `learner` is a fresh one of the same settings, which takes on the weights."""
+def unpack(packed, learner, history, t=0):
+    """The training.Progress of `pack`; `learner` is a fresh one of the same settings, which takes on the weights.
+
+    A rank goes on with its own generator's state. Where another number of ranks wrote it, each has a new stream, from
+    the fresh learner's seed, which is the run's and the rank's, and from t, the number of the state's last day.
+    """
     progress = training.Progress(None, history, trained=packed["trained"], nodes=training.NodeTable(
         *arrays(packed["nodes"], training.NodeTable, key=np.uint64)))
     if "embedder" in packed:
@@ -114,14 +128,19 @@ def unpack(packed, learner, history):
         for part in ("embedder", "head", "optimizer"):
             if packed[part]:
                 getattr(learner, part).load_state_dict(packed[part])
-        learner.generator.set_state(packed["generator"])
+        generators = packed.get("generators", [packed["generator"]])
+        if len(generators) == shard.size():
+            learner.generator.set_state(generators[shard.rank()])
+        else:
+            learner.generator.manual_seed(learner.generator.initial_seed() ^ (t * 0xC2B2AE35 & 0xFFFFFFFF))
         progress.learner = learner
     device = learner.generator.device if learner else "cpu"
     for day in packed["past"]:
-        graph = graphs.BipartiteGraph(*arrays(day, graphs.BipartiteGraph, hosts=np.uint32, ports=np.int32))
-        progress.past.append(training.Snapshot(
-            graph, graphs.normalized_adjacency(graph), day["Ax"] if day["Ax"] is None else day["Ax"].to(device),
-            None if day["row"] is None else day["row"].numpy()))
+        graph, Ax = shard.own_day(graphs.BipartiteGraph(
+            *arrays(day, graphs.BipartiteGraph, hosts=np.uint32, ports=np.int32)), day["Ax"])
+        A_hat = graphs.normalized_adjacency(graph, shard.rank() == 0, shard.all_sum)
+        progress.past.append(training.Snapshot(graph, A_hat, Ax if Ax is None else Ax.to(device),
+                                               None if day["row"] is None else day["row"].numpy()))
     return progress
 
 

@@ -1,13 +1,17 @@
 """Real processes over gloo on loopback; what they find is compared with one process in the test's own."""
 
+import contextlib
+import copy
 import functools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +19,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from test_state import equal, files_of
 
 import darkgnn
 import features
@@ -22,6 +27,7 @@ import graph as graphs
 import knn
 import packets
 import shard
+import state
 import synthetic
 import training
 
@@ -150,21 +156,27 @@ def everything(rank, size, folder):
     torch.save(found, folder / f"{size}-{rank}.pt")
 
 
-def spawned(rank, size, folder, port):
+def spawned(rank, size, port, function, arguments):
     torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     shard.start()
-    everything(rank, size, folder)
+    function(rank, size, *arguments)
     shard.stop()
+
+
+def by_ranks(size, function, *arguments):
+    """function(rank, size, *arguments) in each of `size` processes; forked, they import nothing anew."""
+    torch.optim.Adam([torch.zeros(1)])                      # imports for seconds what each would
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.start_processes(spawned, (size, port, function, arguments), size, start_method="fork")
 
 
 @functools.cache
 def job(size, folder):
     """What the ranks of a job of `size` processes found, by rank."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.start_processes(spawned, (size, folder, port), size, start_method="fork")  # no imports
+    by_ranks(size, everything, folder)
     return [torch.load(folder / f"{size}-{rank}.pt", weights_only=False) for rank in range(size)]
 
 
@@ -340,6 +352,11 @@ def trace(folder):
     return ["--input", folder / "trace", "--labels", folder / "labels.csv"]
 
 
+def command(rank, size, *arguments):
+    """The command in this process."""
+    assert darkgnn.main([str(part) for part in [*TINY, "--quiet", *arguments]]) == 0
+
+
 def dotted(address):
     return ".".join(str(int(address) >> shift & 255) for shift in (24, 16, 8, 0))
 
@@ -347,8 +364,8 @@ def dotted(address):
 def test_the_command_gives_the_same_files_by_three_ranks(folder, trace):
     """Scores, predictions, embeddings and what was read are those of one process."""
     arguments = [*trace, "--model", "features", "--feature-scaling", "rank", "--whiten", "--mirai"]
-    job = torchrun(3, *arguments, "--out", folder / "three")
-    assert darkgnn.main([str(part) for part in [*TINY, *arguments, "--quiet", "--out", folder / "one"]]) == 0
+    job = torchrun(3, *arguments, "--out", folder / "three", "--state", folder / "three.state")
+    command(0, 1, *arguments, "--out", folder / "one", "--state", folder / "one.state")
     out, errors = job.communicate(timeout=120)
     assert job.returncode == 0, errors
     assert out.count("\n1970-01-0") == 4 and out.count("macro average") == 1
@@ -359,7 +376,8 @@ def test_the_command_gives_the_same_files_by_three_ranks(folder, trace):
         assert one[name] == three[name], name
     for a, b in zip(one["days"], three["days"]):
         assert {**a, "seconds": 0} == {**b, "seconds": 0}
-    assert (folder / "one" / "predictions.csv").read_bytes() == (folder / "three" / "predictions.csv").read_bytes()
+    for name in ("predictions.csv", "hosts.csv", "changes.csv"):
+        assert (folder / "one" / name).read_bytes() == (folder / "three" / name).read_bytes()
     for path in (folder / "one" / "embeddings").iterdir():
         a, b = (np.load(folder / name / "embeddings" / path.name) for name in ("one", "three"))
         assert (a["hosts"] == b["hosts"]).all()
@@ -407,7 +425,113 @@ def test_a_rank_that_dies_ends_the_job(folder):
     assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
 
 
-@pytest.mark.parametrize("flags", [["--model", "i-darkvec"], ["--no-node-features"], ["--state", "s"]], ids=str)
+STATEFUL = {"i-gcn-gru": ["--whiten"], "gcn-gru": ["--epochs", 2], "gcn": ["--epochs", 2], "features": ["--whiten"]}
+
+
+@pytest.mark.parametrize("model", STATEFUL)
+def test_day_by_day_equals_all_at_once_by_two_ranks(model, tmp_path, trace):
+    """Two ranks that go on from a state, in a folder that grows, leave the bytes of two that have all days at once."""
+    inputs = {"whole": [range(4)], "steps": [[0], [1, 2], [3]]}
+    for name, runs in inputs.items():
+        (tmp_path / f"in-{name}").mkdir()
+        for days in runs:
+            for t in days:
+                for path in trace[1].glob(f"{t}-*.csv"):
+                    shutil.copy2(path, tmp_path / f"in-{name}")
+            by_ranks(2, command, "--input", tmp_path / f"in-{name}", *trace[2:], "--model", model, *STATEFUL[model],
+                     "--state", tmp_path / f"{name}.state", "--out", tmp_path / name)
+    whole = files_of(tmp_path / "whole")
+    assert whole.keys() >= {"hosts.csv", "predictions.csv"} and files_of(tmp_path / "steps") == whole
+    assert len(state.load(tmp_path / "steps.state")["files"]) == 5  # rank 0 knows what the others read
+
+
+def go_on(rank, size, path, folder):
+    """What `size` ranks make of the state at `path`: the state of it again, the next day before and after training."""
+    saved = shard.from_rank_0(state.load(path) if rank == 0 else None)
+    args = Namespace(**saved["settings"], state=path, low_memory=False)
+    memory = darkgnn.restore(saved, args)
+    assert shard.mine(memory.hosts.address).all()
+    found = {"again": copy.deepcopy(darkgnn.remember(memory, args, {}))}  # before training changes the weights
+    progress = memory.models[0]
+    if progress.learner:
+        traffic = shard.count_packets(part_of(day_of_packets(3), rank, size))
+        graph, _ = graphs.build_graph(traffic.src, traffic.port, 5, 12, traffic.packets, shard.all_sum)
+        x = features.scale_by_maximum(shard.raw_features(traffic, graph), len(graph.hosts), shard.all_max)
+        training.take(progress, training.make_snapshot(graph, x, "cpu"), 4)
+        found["hosts"], found["before"] = shard.at_rank_0(graph.hosts, training.embed_day(progress))
+        training.incremental(progress, 1)
+        found["after"] = shard.at_rank_0(graph.hosts, training.embed_day(progress))[1]
+        found["draws"] = shard.all_objects(torch.rand(3, generator=progress.learner.generator).tolist())
+    if rank == 0:
+        torch.save(found, folder / f"{size}.pt")
+
+
+@pytest.mark.parametrize("model", ["i-gcn-gru", "features"])
+@pytest.mark.parametrize("writers", [1, 3])
+def test_any_number_of_ranks_goes_on_from_a_state(writers, model, tmp_path, trace):
+    """Read by 1, 2 and 3 ranks a state is the same hosts, days and weights, bit by bit, and the next day the same."""
+    (tmp_path / "in").mkdir()
+    for path in trace[1].glob("[012]-*.csv"):
+        shutil.copy(path, tmp_path / "in")
+    for size in {1, writers}:
+        by_ranks(size, command, "--input", tmp_path / "in", *trace[2:], "--model", model, "--whiten",
+                 "--state", tmp_path / f"{size}.state", "--out", tmp_path / "out")
+        shutil.rmtree(tmp_path / "out")
+    saved, alone = state.load(tmp_path / f"{writers}.state"), state.load(tmp_path / "1.state")
+    assert saved.keys() == alone.keys() and len(saved["files"]) == len(alone["files"]) == 4
+    for name in ("address", "first", "last", "days"):
+        assert torch.equal(saved["hosts"][name], alone["hosts"][name])
+    for day, same in zip(saved["model"]["past"], alone["model"]["past"]):
+        assert all(torch.equal(day[name], same[name]) for name in graphs.BipartiteGraph._fields)
+    found, streams = {}, {name: saved["model"].pop(name) for name in ("generator", "generators") if
+                          name in saved["model"]}
+    for size in (1, 2, 3):
+        by_ranks(size, go_on, tmp_path / f"{writers}.state", tmp_path)
+        found[size] = torch.load(tmp_path / f"{size}.pt", weights_only=False)
+        again = found[size]["again"]["model"]
+        own = {name: again.pop(name) for name in ("generator", "generators") if name in again}
+        assert equal({**saved, **found[size]["again"], "files": saved["files"]}, saved)
+        assert model == "features" or equal(own, streams) == (size == writers)
+    if model == "features":
+        return
+    for size in (2, 3):
+        assert (found[size]["hosts"] == found[1]["hosts"]).all()
+        torch.testing.assert_close(found[size]["before"], found[1]["before"], rtol=0, atol=1e-5)
+        assert torch.isfinite(found[size]["after"]).all()
+        assert not torch.equal(found[size]["after"], found[size]["before"])
+    draws = [tuple(draw) for size in found for draw in found[size]["draws"]]
+    assert len(set(draws)) == len(draws) == 6               # no two ranks have a common stream
+
+
+def test_what_changed_is_measured_over_the_hosts_of_all_ranks(tmp_path, trace):
+    """changes.csv by three ranks is that of one, with a host that moved more than the others of all ranks did."""
+    for size in (1, 3):
+        by_ranks(size, command, *trace, "--model", "features", "--mirai", "--state", tmp_path / f"{size}.state",
+                 "--out", tmp_path / str(size))
+    one, three = (files_of(tmp_path / str(size)) | {"changes": (tmp_path / str(size) / "changes.csv").read_text()}
+                  for size in (1, 3))
+    assert one["changes"] == three["changes"] and one["hosts.csv"] == three["hosts.csv"]
+    assert {line.split(",")[2] for line in one["changes"].splitlines()} == {"change", "class", "moved", "new"}
+
+
+@pytest.mark.parametrize("trouble", ["in use", "damaged", "--seed 0, got 3"])
+def test_a_state_that_cannot_be_had_is_one_line_by_two_ranks(trouble, tmp_path, trace):
+    """Held by another run, damaged, of other settings: rank 0 says it, exit code 2, and nothing changes."""
+    path, out = tmp_path / "s.state", tmp_path / "out"
+    command(0, 1, *trace, "--state", path, "--out", out)
+    if trouble == "damaged":
+        path.write_bytes(path.read_bytes()[:-100])
+    before, files = path.read_bytes(), files_of(out)
+    with state.locked(path) if trouble == "in use" else contextlib.nullcontext():
+        job = torchrun(2, *trace, "--state", path, "--out", out, *["--seed", 3] * ("seed" in trouble))
+        _, errors = job.communicate(timeout=60)
+    lines = [line for line in errors.splitlines() if line.startswith("darkgnn:")]
+    assert job.returncode != 0 and "exitcode  : 2 " in errors and "darkgnn.py\", line" not in errors
+    assert len(lines) == 1 and lines[0].startswith("darkgnn: rank 0: error: ") and trouble in lines[0], errors
+    assert path.read_bytes() == before and files_of(out) == files
+
+
+@pytest.mark.parametrize("flags", [["--model", "i-darkvec"], ["--no-node-features"]], ids=str)
 def test_what_one_process_alone_can_do_is_refused(flags, monkeypatch, capsys, tmp_path):
     """One line and exit code 2."""
     monkeypatch.setenv("WORLD_SIZE", "2")
