@@ -744,6 +744,8 @@ def main(argv=None):
 
     try:
         args = parse(given)
+        if args.state:
+            raise ValueError("--state goes with darkgnn.py: every cell starts anew")
         check_flags(experiments, given)
         planned = {experiment: [parse([*given, *flags]) for flags in flags_of(experiment)]
                    for experiment in experiments}

@@ -411,6 +411,7 @@ def test_principal_axes_are_those_of_an_svd(shape):
     (["figure4a", "--train-days", "3"], "on the same test days: expected --train-days 8 or more, got 3"),
     (["table3", "--train-days", "4"], "gcn-gru trains on windows of --history + 1 days"),
     (["table2", "--seed", "x"], "argument --seed: expected a whole number, 0 or more, got 'x'"),
+    (["table2", "--state", "x.state"], "--state goes with darkgnn.py"),
     (["table2", "--wrong"], "unrecognized arguments: --wrong"),
     (["table2", "--input", "nowhere.log"], "nowhere.log: expected a file or a folder"),
     (["table2", "--input", "-"], "-: expected a file or a folder, which every cell reads anew"),
