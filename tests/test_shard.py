@@ -446,10 +446,10 @@ def test_day_by_day_equals_all_at_once_by_two_ranks(model, tmp_path, trace):
 
 def go_on(rank, size, path, folder):
     """What `size` ranks make of the state at `path`: the state of it again, the next day before and after training."""
-    saved = shard.from_rank_0(state.load(path) if rank == 0 else None)
+    saved = shard.hand_out(state.load(path) if rank == 0 else None, state.part)
     args = Namespace(**saved["settings"], state=path, low_memory=False)
     memory = darkgnn.restore(saved, args)
-    assert shard.mine(memory.hosts.address).all()
+    assert (shard.owner(memory.hosts.address) == rank).all()
     found = {"again": copy.deepcopy(darkgnn.remember(memory, args, {}))}  # before training changes the weights
     progress = memory.models[0]
     if progress.learner:
