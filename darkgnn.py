@@ -547,8 +547,7 @@ def first_memory(args):
 
 
 def restore(saved, args):
-    """The Memory that `remember` made a state of. Raises ValueError where the settings are others."""
-    state.check_settings(args.state, saved["settings"], settings_of(args))
+    """The Memory that `remember` made a state of; args have its settings."""
     scatter, hosts, X = (saved["change"][name] for name in ("scatter", "hosts", "X"))
     device = "cpu" if args.model == "features" else args.device
     change = Change(scatter and whiten.Scatter(scatter["total"].to(device), scatter["n"]),
@@ -695,6 +694,8 @@ def main(argv=None):
         keeper = args.state and shard.rank() == 0           # rank 0 alone locks, reads and writes the state
         with state.locked(args.state) if keeper else contextlib.nullcontext():
             saved = state.load(args.state) if keeper else None
+            if saved:
+                state.check_settings(args.state, saved["settings"], settings_of(args))
             saved = shard.hand_out(saved, state.part) if args.state else None
             memory = restore(saved, args) if saved else first_memory(args)
             files = {tuple(identity): last for *identity, last in saved["files"]} if saved else {}
