@@ -564,22 +564,18 @@ def first_memory(args):
 
 
 def restore(saved, args):
-    """The Memory that `remember` made a state of; a rank has its hosts. ValueError where the settings are others."""
-    state.check_settings(args.state, saved["settings"], settings_of(args))
+    """The Memory that `remember` made a state of; args have its settings."""
     change = restore_change(saved["change"], "cpu" if args.model == "features" else args.device)
     progress = state.unpack(saved["model"], fresh_learner(args, args.seed), args.history, saved["days"])
-    table = state.Hosts(*state.arrays(saved["hosts"], state.Hosts, address=np.uint32))
-    own = shard.mine(table.address)
     return Memory(saved["days"], datetime.date.fromisoformat(saved["last_day"]), [progress], [change],
-                  state.Hosts(*(column[own] for column in table)), saved["names"])
+                  state.Hosts(*state.arrays(saved["hosts"], state.Hosts, address=np.uint32)), saved["names"])
 
 
 def restore_change(saved, device):
     scatter, hosts, X, joined = (saved[name] for name in ("scatter", "hosts", "X", "features"))
-    hosts = hosts.numpy().astype(np.uint32)
-    own = shard.mine(hosts)
-    return Change(scatter and whiten.Scatter(scatter["total"].to(device), scatter["n"]), hosts[own],
-                  X if X is None else X[torch.from_numpy(own)].to(device), joined and restore_change(joined, device))
+    return Change(scatter and whiten.Scatter(scatter["total"].to(device), scatter["n"]),
+                  hosts.numpy().astype(np.uint32), X if X is None else X.to(device),
+                  joined and restore_change(joined, device))
 
 
 def remember_change(change):
@@ -723,7 +719,10 @@ def main(argv=None):
             report.check_folder(args.out)
         keeper = args.state and shard.rank() == 0           # rank 0 alone locks, reads and writes the state
         with state.locked(args.state) if keeper else contextlib.nullcontext():
-            saved = shard.from_rank_0(state.load(args.state) if keeper else None) if args.state else None
+            saved = state.load(args.state) if keeper else None
+            if saved:
+                state.check_settings(args.state, saved["settings"], settings_of(args))
+            saved = shard.hand_out(saved, state.part) if args.state else None
             memory = restore(saved, args) if saved else first_memory(args)
             files = {tuple(identity): last for *identity, last in saved["files"]} if saved else {}
             days, truth, summary = open_input(args, memory.last, files)

@@ -232,13 +232,17 @@ def all_objects(value):
     return values
 
 
-def from_rank_0(value):
-    """Rank 0's value, on every rank; pickled as in `all_objects`."""
+def hand_out(value, part):
+    """part(value, r) of rank 0's value to each rank r, pickled as in `all_objects`; to one process the value itself."""
     if size() == 1:
         return value
-    value = [value]
-    dist.broadcast_object_list(value)
-    return value[0]
+    if rank() == 0:
+        for r in range(1, size()):
+            dist.send_object_list([part(value, r)], r)
+        return part(value, 0)
+    received = [None]
+    dist.recv_object_list(received, 0)
+    return received[0]
 
 
 def gather(columns):
@@ -263,11 +267,6 @@ def at_rank_0(hosts, *columns):
                  for i, column in enumerate(columns))
 
 
-def mine(hosts):
-    """Which of hosts (n,), addresses, are this rank's: (n,) bool."""
-    return owner(hosts) == rank()
-
-
 def whole_day(graph, Ax):
     """At rank 0 a day's graph and A_hat x (N + 1, 37), see training.Snapshot, of all ranks' hosts; else of none."""
     if size() == 1:
@@ -277,17 +276,6 @@ def whole_day(graph, Ax):
     address, port, weight = at_rank_0(graph.hosts[graph.edge_host], graph.edge_port, graph.weight)
     return (graphs.BipartiteGraph(hosts, graph.ports, np.searchsorted(hosts, address), port, weight),
             torch.cat([rows, Ax[n_hosts:].cpu()]))
-
-
-def own_day(graph, Ax):
-    """What `whole_day` gave at rank 0, given on every rank -> the same of this rank's hosts."""
-    if size() == 1:
-        return graph, Ax
-    own = mine(graph.hosts)
-    number, edges = np.cumsum(own) - 1, own[graph.edge_host]
-    return (graphs.BipartiteGraph(graph.hosts[own], graph.ports, number[graph.edge_host[edges]],
-                                  graph.edge_port[edges], graph.weight[edges]),
-            torch.cat([Ax[: len(own)][torch.from_numpy(own)], Ax[len(own) :]]))
 
 
 def around(columns):

@@ -82,6 +82,33 @@ def save(path, state):
         torch.save({"darkgnn_state": VERSION, **state}, file)
 
 
+def part(state, rank):
+    """The state with the hosts that `rank` owns and all ports; None of None."""
+    if state is None:
+        return None
+
+    def rows(columns):
+        """Those of the rank's hosts; columns: a dict of tensors, the first of which is addresses."""
+        own = owned(next(iter(columns.values())))
+        return {name: column if column is None else column[own] for name, column in columns.items()}
+
+    def owned(addresses):
+        return torch.from_numpy(shard.owner(addresses.numpy()) == rank)
+    past = []
+    for day in state["model"]["past"]:
+        own = owned(day["hosts"])
+        edges, number = own[day["edge_host"]], own.cumsum(0) - 1
+        nodes = torch.cat([own, own.new_ones(len(day["Ax"]) - len(own))])
+        past.append({**day, "hosts": day["hosts"][own], "edge_host": number[day["edge_host"][edges]],
+                     "edge_port": day["edge_port"][edges], "weight": day["weight"][edges], "Ax": day["Ax"][nodes]})
+
+    def of_change(change):
+        return change and {**change, **rows({name: change[name] for name in ("hosts", "X")}),
+                           "features": of_change(change["features"])}
+    return {**state, "hosts": rows(state["hosts"]), "change": of_change(state["change"]),
+            "model": {**state["model"], "past": past}}
+
+
 def check_settings(path, saved, settings):
     """Raise ValueError naming the first setting, of those that matter to the model, that differs from the state's."""
     for name, value in settings.items():
@@ -136,10 +163,9 @@ def unpack(packed, learner, history, t=0):
         progress.learner = learner
     device = learner.generator.device if learner else "cpu"
     for day in packed["past"]:
-        graph, Ax = shard.own_day(graphs.BipartiteGraph(
-            *arrays(day, graphs.BipartiteGraph, hosts=np.uint32, ports=np.int32)), day["Ax"])
+        graph = graphs.BipartiteGraph(*arrays(day, graphs.BipartiteGraph, hosts=np.uint32, ports=np.int32))
         A_hat = graphs.normalized_adjacency(graph, shard.rank() == 0, shard.all_sum)
-        progress.past.append(training.Snapshot(graph, A_hat, Ax if Ax is None else Ax.to(device),
+        progress.past.append(training.Snapshot(graph, A_hat, day["Ax"] if day["Ax"] is None else day["Ax"].to(device),
                                                None if day["row"] is None else day["row"].numpy()))
     return progress
 

@@ -425,7 +425,7 @@ def test_a_rank_that_dies_ends_the_job(folder):
     assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
 
 
-STATEFUL = {"i-gcn-gru": ["--whiten"], "gcn-gru": ["--epochs", 2], "gcn": ["--epochs", 2], "features": ["--whiten"]}
+STATEFUL = {"i-gcn-gru": ["--whiten", "--join-features"], "gcn-gru": ["--epochs", 2], "gcn": ["--epochs", 2], "features": ["--whiten"]}
 
 
 @pytest.mark.parametrize("model", STATEFUL)
@@ -447,10 +447,10 @@ def test_day_by_day_equals_all_at_once_by_two_ranks(model, tmp_path, trace):
 
 def go_on(rank, size, path, folder):
     """What `size` ranks make of the state at `path`: the state of it again, the next day before and after training."""
-    saved = shard.from_rank_0(state.load(path) if rank == 0 else None)
+    saved = shard.hand_out(state.load(path) if rank == 0 else None, state.part)
     args = Namespace(**saved["settings"], state=path, low_memory=False)
     memory = darkgnn.restore(saved, args)
-    assert shard.mine(memory.hosts.address).all()
+    assert (shard.owner(memory.hosts.address) == rank).all()
     found = {"again": copy.deepcopy(darkgnn.remember(memory, args, {}))}  # before training changes the weights
     progress = memory.models[0]
     if progress.learner:
@@ -514,16 +514,16 @@ def test_what_changed_is_measured_over_the_hosts_of_all_ranks(tmp_path, trace):
     assert {line.split(",")[2] for line in one["changes"].splitlines()} == {"change", "class", "moved", "new"}
 
 
-@pytest.mark.parametrize("trouble", ["in use", "damaged", "--seed 0, got 3"])
+@pytest.mark.parametrize("trouble", ["in use", "damaged", "--no-node-features True, got False"])
 def test_a_state_that_cannot_be_had_is_one_line_by_two_ranks(trouble, tmp_path, trace):
     """Held by another run, damaged, of other settings: rank 0 says it, exit code 2, and nothing changes."""
     path, out = tmp_path / "s.state", tmp_path / "out"
-    command(0, 1, *trace, "--state", path, "--out", out)
+    command(0, 1, *trace, "--state", path, "--out", out, *["--no-node-features"] * ("node" in trouble))
     if trouble == "damaged":
         path.write_bytes(path.read_bytes()[:-100])
     before, files = path.read_bytes(), files_of(out)
     with state.locked(path) if trouble == "in use" else contextlib.nullcontext():
-        job = torchrun(2, *trace, "--state", path, "--out", out, *["--seed", 3] * ("seed" in trouble))
+        job = torchrun(2, *trace, "--state", path, "--out", out)
         _, errors = job.communicate(timeout=60)
     lines = [line for line in errors.splitlines() if line.startswith("darkgnn:")]
     assert job.returncode != 0 and "exitcode  : 2 " in errors and "darkgnn.py\", line" not in errors
