@@ -425,7 +425,8 @@ def test_a_rank_that_dies_ends_the_job(folder):
     assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
 
 
-STATEFUL = {"i-gcn-gru": ["--whiten", "--join-features"], "gcn-gru": ["--epochs", 2], "gcn": ["--epochs", 2], "features": ["--whiten"]}
+STATEFUL = {"i-gcn-gru": ["--whiten", "--join-features"], "gcn-gru": ["--epochs", 2], "gcn": ["--epochs", 2],
+            "features": ["--whiten"]}
 
 
 @pytest.mark.parametrize("model", STATEFUL)
