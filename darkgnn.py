@@ -48,7 +48,7 @@ SCALINGS = {"max": functools.partial(features.scale_by_maximum, most=shard.all_m
             "rank": functools.partial(features.scale_by_rank, ranks=shard.average_ranks, total=shard.all_sum)}
 standardize = functools.partial(knn.standardize, mean=shard.mean_of_rows, highest=shard.all_max)
 IN_STATE = (  # the settings that a state goes with
-    "model", "no_node_features", "feature_scaling", "whiten", "history", "hidden_width", "gcn_width",
+    "model", "no_node_features", "feature_scaling", "whiten", "join_features", "history", "hidden_width", "gcn_width",
     "embedding_width", "head_width", "train_days", "epochs", "negatives", "learning_rate", "weight_decay",
     "top_ports", "min_packets", "seed", "device", "precision")
 FIRST_SPEAKS = 5  # seconds that other ranks wait before they end: what ends all, rank 0 says, and its end ends them
@@ -85,6 +85,8 @@ def parse_arguments(argv):
         "as the paper's code, or the normal scores of its ranks")
     add("--whiten", action="store_true", help="scale down the directions in which hosts differ from themselves from "
         "day to day")
+    add("--join-features", action="store_true", help="with --whiten: whitened features beside the whitened embedding, "
+        "of equal length each")
     add("--history", type=natural, default=5, metavar="H", help="days before today that the GRU sees; 0 where the "
         "model has none")
     add("--hidden-width", type=width, default=1024, metavar="N", help="first graph convolution")
@@ -150,6 +152,8 @@ def check_arguments(args, error):
               f"{args.history}, got {args.train_days}")
     if args.model == "features" and args.no_node_features:
         error("--model features is the node features: it does not go with --no-node-features")
+    if args.join_features and (not args.whiten or args.no_node_features or args.model in ("i-darkvec", "features")):
+        error("--join-features goes with --whiten and a graph model that has node features")
     if args.model == "gcn" and args.no_node_features and args.whiten:
         error("--whiten embeds yesterday once more: without node features gcn has rows for today's nodes only")
     if args.state and args.runs > 1:
@@ -319,6 +323,7 @@ class Change:
     scatter: whiten.Scatter | None = None
     hosts: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint32))  # ascending; features, i-darkvec:
     X: torch.Tensor | None = None               # (hosts, E) standardized embedding of each on its last day
+    features: "Change | None" = None            # with --join-features: that of the features
 
 
 def learn(progress, day, t, args, seed, say):
@@ -358,15 +363,7 @@ def compare_days(change, progress, day, z, args):
     """
     X, hosts = standardize(z), day.graph.hosts
     if args.model in ("features", "i-darkvec"):
-        if change.X is None:
-            change.X = X[:0]
-        stay = torch.from_numpy(~np.isin(change.hosts, hosts)).to(X.device)
-        known, d = differences(X, hosts, change.X, change.hosts)
-        all_hosts, all_X = np.concatenate([change.hosts[stay.cpu().numpy()], hosts]), torch.cat([change.X[stay], X])
-        order = np.argsort(all_hosts)
-        change.hosts, change.X = all_hosts[order], all_X[torch.from_numpy(order).to(X.device)]
-        add_pairs(change, d)
-        return known, d
+        return compare_last_days(change, X, hosts)
     if args.model == "gcn":                                 # a model of its own for every day
         change.scatter = None
     found = np.zeros(len(hosts), bool), X[:0]
@@ -377,6 +374,19 @@ def compare_days(change, progress, day, z, args):
         found = found if ago > 1 else (known, d)
         X, hosts = X_s, earlier
     return found
+
+
+def compare_last_days(change, X, hosts):
+    """`compare_days` of X (n_hosts, E), standardized, with the last day of each host, which X becomes."""
+    if change.X is None:
+        change.X = X[:0]
+    stay = torch.from_numpy(~np.isin(change.hosts, hosts)).to(X.device)
+    known, d = differences(X, hosts, change.X, change.hosts)
+    all_hosts, all_X = np.concatenate([change.hosts[stay.cpu().numpy()], hosts]), torch.cat([change.X[stay], X])
+    order = np.argsort(all_hosts)
+    change.hosts, change.X = all_hosts[order], all_X[torch.from_numpy(order).to(X.device)]
+    add_pairs(change, d)
+    return known, d
 
 
 def differences(X, hosts, X_s, earlier):
@@ -499,8 +509,8 @@ def update_hosts(memory, before, day, truth, embedded, scored):
 
 class Embedded(NamedTuple):
     """A day as one seed's model sees it."""
-    saved: torch.Tensor             # (n_hosts, E) as embeddings/ holds them: the model's, or whitened
-    X: torch.Tensor                 # (n_hosts, E) as neighbours are searched in: standardized, or whitened
+    saved: torch.Tensor             # (n_hosts, E) as embeddings/ holds them: the model's, whitened, or joined
+    X: torch.Tensor                 # (n_hosts, E) as neighbours are searched in: standardized, or as saved
     surprise: torch.Tensor | None   # (n_hosts,) with --whiten: d^T W^-1 d / E, nan without an earlier day
 
 
@@ -513,6 +523,10 @@ def embed_day(memory, day, test, args, say):
 
 def embed_and_compare(change, progress, day, test, args, say):
     """The day Embedded by one model, None while nothing was learned; with --whiten `change` takes it in."""
+    if args.join_features:
+        change.features = change.features or Change()
+        x = standardize(torch.from_numpy(day.x[: len(day.graph.hosts)]).to(args.device))
+        compare_last_days(change.features, x, day.graph.hosts)
     with matmul_precision(args.precision):
         z = embed(progress, day, args)
         if z is None or not args.whiten:
@@ -526,6 +540,9 @@ def embed_and_compare(change, progress, day, test, args, say):
     L = whiten.whitener(change.scatter)
     surprise[torch.from_numpy(known).to(z.device)] = whiten.surprise(d, L)
     Y = whiten.whiten(X, L)
+    if args.join_features:                                  # cosine of joined rows = mean of the two cosines
+        x = whiten.whiten(x, whiten.whitener(change.features.scatter))
+        Y = torch.cat([knn.unit(Y), knn.unit(x)], 1) / 2**0.5  # (n_hosts, E + 37)
     return Embedded(Y, Y, surprise)
 
 
@@ -548,23 +565,29 @@ def first_memory(args):
 
 def restore(saved, args):
     """The Memory that `remember` made a state of; args have its settings."""
-    scatter, hosts, X = (saved["change"][name] for name in ("scatter", "hosts", "X"))
-    device = "cpu" if args.model == "features" else args.device
-    change = Change(scatter and whiten.Scatter(scatter["total"].to(device), scatter["n"]),
-                    hosts.numpy().astype(np.uint32), X if X is None else X.to(device))
+    change = restore_change(saved["change"], "cpu" if args.model == "features" else args.device)
     progress = state.unpack(saved["model"], fresh_learner(args, args.seed), args.history, saved["days"])
     return Memory(saved["days"], datetime.date.fromisoformat(saved["last_day"]), [progress], [change],
                   state.Hosts(*state.arrays(saved["hosts"], state.Hosts, address=np.uint32)), saved["names"])
 
 
+def restore_change(saved, device):
+    scatter, hosts, X, joined = (saved[name] for name in ("scatter", "hosts", "X", "features"))
+    return Change(scatter and whiten.Scatter(scatter["total"].to(device), scatter["n"]),
+                  hosts.numpy().astype(np.uint32), X if X is None else X.to(device),
+                  joined and restore_change(joined, device))
+
+
+def remember_change(change):
+    hosts, *X = shard.at_rank_0(change.hosts, *[] if change.X is None else [change.X])
+    return {"scatter": change.scatter and change.scatter._asdict(), "hosts": state.tensor(hosts),
+            "X": X[0] if X else None, "features": change.features and remember_change(change.features)}
+
+
 def remember(memory, args, files):
     """Memory, and the files read so far (see packets.Summary.finished), as the state's dict; whole at rank 0."""
-    change = memory.changes[0]
-    hosts, *X = shard.at_rank_0(change.hosts, *[] if change.X is None else [change.X])
     return {"settings": settings_of(args), "days": memory.t, "last_day": str(memory.last),
-            "model": state.pack(memory.models[0]),
-            "change": {"scatter": change.scatter and change.scatter._asdict(), "hosts": state.tensor(hosts),
-                       "X": X[0] if X else None},
+            "model": state.pack(memory.models[0]), "change": remember_change(memory.changes[0]),
             "hosts": state.tensors(all_hosts(memory)), "names": memory.names,
             "files": [[*identity, last] for identity, last in files.items()]}
 
@@ -584,9 +607,10 @@ def forget(memory, before):
     for progress, change in zip(memory.models, memory.changes):
         if len(progress.nodes.key):
             training.forget(progress, before)
-        stay = np.isin(change.hosts, memory.hosts.address)
-        if change.X is not None:
-            change.hosts, change.X = change.hosts[stay], change.X[torch.from_numpy(stay).to(change.X.device)]
+        for one in filter(None, (change, change.features)):
+            stay = np.isin(one.hosts, memory.hosts.address)
+            if one.X is not None:
+                one.hosts, one.X = one.hosts[stay], one.X[torch.from_numpy(stay).to(one.X.device)]
 
 
 def first_test(args):
@@ -623,7 +647,9 @@ def check_days(rows, args):
 def settings_line(args):
     seeds = f"seed {args.seed}" if args.runs == 1 else f"seeds {args.seed}..{args.seed + args.runs - 1}"
     history = f", H = {args.history}" if args.history else ""
-    return (f"model {args.model}, {'without' if args.no_node_features else 'with'} node features{history}, "
+    ranked = " by rank" * (args.feature_scaling == "rank" and not args.no_node_features) + ", whitened" * args.whiten
+    ranked += " and joined with them" * args.join_features
+    return (f"model {args.model}, {'without' if args.no_node_features else 'with'} node features{ranked}{history}, "
             f"{args.train_days} training days, {seeds}, {args.device}")
 
 

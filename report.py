@@ -74,7 +74,8 @@ def summarize(runs, names):
                "subnet_agreement": {**mean_std(agreement), "chance": mean_std(one.chance for one in runs[0])["mean"]}}
     if len(runs) > 1:
         per_run = [mean_std(one.report.macro_f1 for one in run)["mean"] for run in runs]
-        summary["runs"] = {"macro_f1": per_run, **mean_std(per_run)}
+        summary["runs"] = {"macro_f1": per_run, **mean_std(per_run),
+                           "subnet_agreement": [mean_std(one.agreement for one in run)["mean"] for run in runs]}
     return summary
 
 

@@ -5,6 +5,7 @@
     table3      F1 of every class and column: four GNNs with and without node features, baselines (paper, Table 3)
     figure4a    macro F1 of i-gcn-gru for histories H = 0..8; H = 0 is i-gcn, as in the paper
     figure4b    macro F1 of i-gcn-gru for 1..30 epochs a day
+    beyond      macro F1 and subnet agreement with and without normal-score features and whitening, not in the paper
     figures     pictures: map of a day's embeddings, class x port heat map, activity of hosts, F1 by day
     all         all of these
 
@@ -28,6 +29,7 @@ import re
 import signal
 import stat
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -70,6 +72,12 @@ TABLE_3 = (
     Column("baselines", "features", (), None),
 )
 
+BEYOND_MODELS = ("features", "i-gcn", "i-gcn-gru", "i-darkvec")
+BEYOND_SETTINGS = {"max": ("--feature-scaling", "max"), "max, whitened": ("--feature-scaling", "max", "--whiten"),
+                   "rank": ("--feature-scaling", "rank"), "rank, whitened": ("--feature-scaling", "rank", "--whiten")}
+BEYOND = [(model, setting) for model in BEYOND_MODELS for setting in BEYOND_SETTINGS
+          if model != "i-darkvec" or setting.startswith("max")]  # it has no features: their scaling is nothing to it
+
 
 def flags_of(experiment):
     """What the experiment sets, cell by cell: lists of darkgnn.py's flags."""
@@ -79,6 +87,8 @@ def flags_of(experiment):
         return [["--model", "i-gcn-gru", "--history", str(H)] if H else ["--model", "i-gcn"] for H in HISTORIES]
     if experiment == "figure4b":
         return [["--model", "i-gcn-gru", "--epochs", str(epochs)] for epochs in EPOCHS]
+    if experiment == "beyond":
+        return [["--model", model, *BEYOND_SETTINGS[setting]] for model, setting in BEYOND]
     return [[]] if experiment == "figures" else []
 
 
@@ -144,6 +154,7 @@ def run_cell(args, say, warn):
     Scores as in report.json; f1_by_day: {date: {class: F1, mean over the runs}}. Raises what darkgnn.follow raises.
     """
     name = args.model + "-plain" * args.no_node_features + f"-H{args.history}" * args.model.endswith("gru")
+    name += f"-{args.feature_scaling}" * (args.feature_scaling != "max") + "-whiten" * args.whiten
     folder = cell_folder(args, f"{name}-{args.epochs}", vars(args))
     with contextlib.suppress(FileNotFoundError):
         cell = json.loads((folder / "cell.json").read_text())
@@ -200,7 +211,7 @@ def run_cells(experiment, planned, say, warn):
         epochs = f", {args.epochs} epochs" * (args.model != "features")
         say(f"[{experiment} {len(results) + 1}/{len(planned)}] {darkgnn.settings_line(args)}{epochs}")
         results[i] = run_cell(args, say, warn)
-        if not results[i]["classes"] and experiment != "figures":
+        if not results[i]["classes"] and experiment not in ("figures", "beyond"):
             raise ValueError(f"{experiment} scores labelled hosts: no class has more than 10 active hosts on a test day"
                              f"{'' if args.labels or args.mirai or not args.input else ' (no --labels given)'}")
     return [results[i] for i in range(len(planned))]
@@ -423,6 +434,57 @@ def write_table(out, name, text, markdown):
 def write_csv(path, header, rows):
     with report.whole_file(path) as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
+
+
+# -- beyond the paper -------------------------------------------------------------------------------------------------
+
+def beyond(args, cells, say, warn):
+    """Macro F1, where there are labels, and subnet agreement: models x feature scalings x plain or whitened."""
+    results = dict(zip(BEYOND, cells("beyond")))
+    blocks = beyond_blocks(results)
+    if not blocks:
+        raise ValueError("beyond compares macro F1 and subnet agreement: no class has more than 10 active hosts, and "
+                         "no two hosts share their /24, on a test day")
+    first = results[BEYOND[0]]
+    days, scored = first["test_days"], sum(bool(f1) for f1 in first["f1_by_day"].values())
+    chance = first["subnet_agreement"]["chance"]
+    note = [f"Mean ± standard deviation over test days{', of the mean over the seeds' * (args.runs > 1)}.",
+            f"Of {len(days)} test days, {days[0]} to {days[-1]}, {scored} have a class of more than 10 active hosts, "
+            "hence an F1 score; subnet agreement is of all.",
+            "Subnet agreement: share of the hosts whose nearest neighbours hold one of their /24; by chance "
+            f"{chance:.2f}." if chance is not None else "No two hosts of a test day share their /24.",
+            "i-darkvec knows no features, so there is nothing to scale.",
+            f"{args.neighbors} nearest neighbours, {args.train_days} training days, H = {args.history}; "
+            f"{data_line(args)}."]
+    note = textwrap.wrap(" ".join(note), 80)
+    text, markdown = [], []
+    for title, values in blocks.items():
+        rows = [(model, [values.get((model, setting)) for setting in BEYOND_SETTINGS]) for model in BEYOND_MODELS]
+        text += [*aligned([title, *BEYOND_SETTINGS], [[model, *map(score, row)] for model, row in rows]), ""]
+        markdown += [*markdown_table([title, *BEYOND_SETTINGS], [[model, *map(score, row)] for model, row in rows]), ""]
+    write_table(args.out, "beyond", [*text, *note], [*markdown, *note])
+    write_csv(args.out / "beyond.csv", ["model", "features", *(f"{t} {m}" for t in blocks for m in ("mean", "std")),
+                                        "chance"],
+              ([*key, *(values[key][m] for values in blocks.values() for m in ("mean", "std")), chance]
+               for key in BEYOND))
+    report.save_json(args.out / "beyond.json", {
+        "data": data_line(args), "test_days": days, "seeds": [args.seed + i for i in range(args.runs)],
+        "cells": [{"model": model, "feature_scaling": setting.split(",")[0], "whiten": setting.endswith("whitened"),
+                   **{key: cell[key] for key in ("macro_f1", "subnet_agreement", "classes", "runs", "epochs", "seconds")
+                      if key in cell}} for (model, setting), cell in results.items()]})
+
+
+def beyond_blocks(results):
+    """{title: {(model, setting): {mean, std}}} of what was measured, over the test days and then over the seeds."""
+    blocks = {}
+    for measure, title in (("macro_f1", "macro F1"), ("subnet_agreement", "subnet agreement")):
+        if all(cell[measure]["mean"] is None for cell in results.values()):
+            continue
+        blocks[title] = {key: cell[measure] for key, cell in results.items()}
+        if all("runs" in cell for cell in results.values()):
+            blocks[f"{title.split()[-1]} over seeds"] = {key: report.mean_std(cell["runs"][measure])
+                                                         for key, cell in results.items()}
+    return blocks
 
 
 # -- figure 4 ---------------------------------------------------------------------------------------------------------
@@ -658,7 +720,8 @@ def figure4b(*given):
     figure4("figure4b", "epochs", EPOCHS, PAPER_4B, *given)
 
 
-EXPERIMENTS = {"table2": table2, "table3": table3, "figure4a": figure4a, "figure4b": figure4b, "figures": figures}
+EXPERIMENTS = {"table2": table2, "table3": table3, "figure4a": figure4a, "figure4b": figure4b, "beyond": beyond,
+               "figures": figures}
 
 
 def main(argv=None):
@@ -681,6 +744,8 @@ def main(argv=None):
 
     try:
         args = parse(given)
+        if args.state:
+            raise ValueError("--state goes with darkgnn.py: every cell starts anew")
         check_flags(experiments, given)
         planned = {experiment: [parse([*given, *flags]) for flags in flags_of(experiment)]
                    for experiment in experiments}

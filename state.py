@@ -94,6 +94,10 @@ def part(state, rank):
 
     def owned(addresses):
         return torch.from_numpy(shard.owner(addresses.numpy()) == rank)
+
+    def of_change(change):
+        return change and {**change, **rows({name: change[name] for name in ("hosts", "X")}),
+                           "features": of_change(change["features"])}
     past = []
     for day in state["model"]["past"]:
         own = owned(day["hosts"])
@@ -101,8 +105,7 @@ def part(state, rank):
         nodes = torch.cat([own, own.new_ones(len(day["Ax"]) - len(own))])
         past.append({**day, "hosts": day["hosts"][own], "edge_host": number[day["edge_host"][edges]],
                      "edge_port": day["edge_port"][edges], "weight": day["weight"][edges], "Ax": day["Ax"][nodes]})
-    hosts_and_X = {name: state["change"][name] for name in ("hosts", "X")}
-    return {**state, "hosts": rows(state["hosts"]), "change": {**state["change"], **rows(hosts_and_X)},
+    return {**state, "hosts": rows(state["hosts"]), "change": of_change(state["change"]),
             "model": {**state["model"], "past": past}}
 
 

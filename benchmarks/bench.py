@@ -39,6 +39,7 @@ import torch
 import features
 import graph as graphs
 import knn
+import models
 import training
 
 HOSTS, PORTS, EDGES, HISTORY = 7566, 2501, 65000, 5  # an average day of the paper's month (method.md, section 9)
@@ -64,20 +65,23 @@ def dense_products(window, backward):
     Those of our form, W2 and the GRU's input weights multiplied first; the plain form's are about 1.4 times as long.
     """
     shape = torch.randn
-    n_t = window.n_hosts + window.n_ports
     W1, W2, W, U = shape(37, 1024), shape(1024, 512), shape(512, 384), shape(128, 384)
-    out = shape(n_t, 384), shape(n_t, 128)
-    days = [(x, shape(len(x), 1024), shape(len(x), 384)) for _, x in window.days]
+    days = []
+    for (A, *_), x in window.days:                          # rows of the second product: nodes, or rows wanted of them
+        rows = A.shape[0]
+        second = rows if len(x) > models.MANY * rows else len(x)
+        days.append((x, shape(len(x), 1024), shape(second, 1024), shape(second, 384), shape(rows, 384),
+                     shape(rows, 128)))
 
     def run():
         W_in = W2 @ W
-        for x, z, g in days:
+        for x, z1, z, g, gates, h in days:
             _ = x @ W1
             _ = z @ W_in
-            _ = out[1] @ U
+            _ = h @ U
             if backward:
-                _ = out[0] @ U.T, out[1].T @ out[0]
-                _ = g @ W_in.T, z.T @ g, x.T @ z
+                _ = gates @ U.T, h.T @ gates
+                _ = g @ W_in.T, z.T @ g, x.T @ z1
     return run
 
 

@@ -128,6 +128,20 @@ def test_tomorrow_changes_nothing_today(capsys, tmp_path, firewall):
     assert not (tmp_path / "short" / "embeddings" / "2022-01-02.npz").exists()
 
 
+@pytest.mark.parametrize("model", [["i-gcn"], ["gcn-gru", "--epochs", 3]], ids=lambda model: model[0])
+def test_joined_features_are_half_of_the_cosine(capsys, tmp_path, firewall, model):
+    """--join-features: the whitened embedding's rows and the whitened features', each of length 1, times 2^-1/2."""
+    whitened = [*firewall, "--whiten", "--feature-scaling", "rank"]
+    for name, extra in (("joined", [*model, "--join-features"]), ("model", model), ("features", ["features"])):
+        code, _, complaint = run(capsys, *whitened, "--model", *extra, "--out", tmp_path / name)
+        assert code == 0, complaint
+    for day in ("2022-01-01", "2022-01-02"):
+        joined, *parts = (np.load(tmp_path / name / "embeddings" / f"{day}.npz")["embeddings"]
+                          for name in ("joined", "model", "features"))
+        parts = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts]
+        np.testing.assert_allclose(joined, np.concatenate(parts, 1) / 2**0.5, atol=1e-6)
+
+
 def test_several_runs_report_their_deviation(capsys, tmp_path, firewall):
     """--runs 3 scores three seeds: mean and deviation over runs; files are those of the first seed."""
     code, printed, _ = run(capsys, *firewall, "--runs", 3)
@@ -263,6 +277,8 @@ def test_a_missing_file_is_named(capsys, tmp_path):
     (["--model", "gat"], "--model: invalid choice: 'gat'"),
     (["--model", "gcn-gru", "--train-days", "5"], "expected --train-days > 5, got 5"),
     (["--model", "features", "--no-node-features"], "does not go with --no-node-features"),
+    (["--join-features"], "--join-features goes with --whiten and a graph model that has node features"),
+    (["--join-features", "--whiten", "--model", "features"], "--join-features goes with --whiten"),
     (["--labels", "x.csv"], "--labels, --mirai, --year and --strict go with --input"),
     (["--mirai-packets", "3"], "--mirai-packets goes with --mirai"),
     (["--hidden-width", "1000000000000"], "--hidden-width: expected a whole number in 1..65536"),

@@ -33,11 +33,11 @@ def test_mean_and_deviation_are_over_the_days_of_a_class():
 
 def test_runs_have_a_deviation_of_their_own():
     """Days are averaged over runs first; the deviation over runs is of each run's mean over days."""
-    runs = [[day({1: (20, 0.5)}), day({1: (20, 0.7)})], [day({1: (20, 0.7)}), day({1: (20, 0.9)})]]
+    runs = [[day({1: (20, 0.5)}, 0.6), day({1: (20, 0.7)}, 0.8)], [day({1: (20, 0.7)}), day({1: (20, 0.9)})]]
     summary = report.summarize(runs, NAMES)
     assert summary["macro_f1"] == {"mean": pytest.approx(0.7), "std": pytest.approx(0.1)}
     assert summary["runs"] == {"macro_f1": [pytest.approx(0.6), pytest.approx(0.8)], "mean": pytest.approx(0.7),
-                               "std": pytest.approx(0.1)}
+                               "std": pytest.approx(0.1), "subnet_agreement": [pytest.approx(0.7), 0.5]}
 
 
 def test_subnet_agreement_counts_every_test_day():

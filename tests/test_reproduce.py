@@ -1,8 +1,10 @@
 """The paper's tables and figures, tiny: counts against direct ones, cells kept and not computed again, pictures."""
 
 import csv
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -197,6 +199,50 @@ def test_markdown_names_cannot_break_the_table(capsys, tmp_path, trace):
     assert "| odd \\| one | " in (tmp_path / "out" / "table2.md").read_text()
 
 
+# -- beyond the paper -------------------------------------------------------------------------------------------------
+
+def test_beyond_holds_every_combination(capsys, tmp_path, trace):
+    """Fourteen cells in folders of their own; 80 columns of text; Markdown, CSV and JSON agree; a dash for no cell."""
+    code, printed, complaint = run(capsys, "beyond", *trace, "--history", 1, "--runs", 2, "--quiet")
+    out = tmp_path / "out"
+    assert code == 0 and (out / "beyond.txt").read_text() in printed, complaint
+    assert max(map(len, (out / "beyond.txt").read_text().splitlines())) <= 80
+    cells = json.loads((out / "beyond.json").read_text())["cells"]
+    keys = [(cell["model"], cell["feature_scaling"], cell["whiten"]) for cell in cells]
+    assert keys == [*itertools.product(["features", "i-gcn", "i-gcn-gru"], ["max", "rank"], [False, True]),
+                    ("i-darkvec", "max", False), ("i-darkvec", "max", True)]
+    names = {path.name.rpartition("-")[0] for path in (out / "cells").iterdir()}
+    assert len(names) == 14 and {"i-gcn-gru-H1-1", "i-gcn-gru-H1-rank-whiten-1", "i-darkvec-plain-whiten-1"} <= names
+    rows = list(csv.DictReader((out / "beyond.csv").open()))
+    for row, cell in zip(rows, cells, strict=True):
+        assert float(row["macro F1 mean"]) == cell["macro_f1"]["mean"]
+        assert float(row["subnet agreement std"]) == cell["subnet_agreement"]["std"]
+        assert float(row["F1 over seeds std"]) == cell["runs"]["std"]
+        assert float(row["agreement over seeds mean"]) == pytest.approx(cell["subnet_agreement"]["mean"])
+        assert float(row["chance"]) == cell["subnet_agreement"]["chance"]
+    assert len({row["macro F1 mean"] for row in rows}) > 5
+    markdown = [line.split(" | ") for line in (out / "beyond.md").read_text().splitlines() if line.startswith("| i-da")]
+    assert len(markdown) == 4 and all(line[3:] == ["-", "- |"] for line in markdown)
+    assert markdown[0][1] == "{mean:.2f}±{std:.2f}".format(**cells[12]["macro_f1"])
+
+
+def test_beyond_without_labels_compares_subnets(capsys, tmp_path, trace, monkeypatch):
+    """No labels: subnet agreement alone, as darkgnn.py reports it; no two hosts of a /24 either: one line says so."""
+    monkeypatch.setattr(reproduce, "BEYOND", [("features", "max"), ("features", "rank, whitened")])
+    bare = [a for a in trace if a not in ("--labels", tmp_path / "l.csv")]
+    code, printed, _ = run(capsys, "beyond", *bare)
+    assert code == 0 and "subnet agreement" in printed and "macro F1  " not in printed
+    cells = json.loads((tmp_path / "out" / "beyond.json").read_text())["cells"]
+    assert darkgnn.main([str(a) for a in [*bare, "--model", "features", "--feature-scaling", "rank", "--whiten",
+                                          "--out", tmp_path / "alone"]]) == 0
+    alone = json.loads((tmp_path / "alone" / "report.json").read_text())
+    assert cells[1]["subnet_agreement"] == alone["subnet_agreement"] and alone["settings"]["whiten"] is True
+    text = (tmp_path / "t.csv").read_text()
+    (tmp_path / "t.csv").write_text(re.sub(r"7\.(\d+)\.0\.(\d+)", r"7.\1.\2.1", text))
+    code, _, complaint = run(capsys, "beyond", *bare)
+    assert code == 2 and complaint.endswith("and no two hosts share their /24, on a test day\n")
+
+
 # -- cells are kept ---------------------------------------------------------------------------------------------------
 
 def test_finished_cells_are_not_computed_again(capsys, tmp_path, trace, monkeypatch):
@@ -237,14 +283,14 @@ def test_an_interrupted_run_loses_only_the_cell_in_flight(capsys, tmp_path, trac
 
 
 def test_experiments_share_cells(capsys, tmp_path, trace, monkeypatch):
-    """`all`: of the 15 cells 12 are computed; i-gcn, and i-gcn-gru with H = 5 and one epoch, are in several."""
+    """`all`: of the 29 cells 22 are computed; i-gcn, and i-gcn-gru with H = 5 and one epoch, are in several."""
     write_trace(tmp_path, ["Censys", "other"], days=8)
     follow, calls = darkgnn.follow, []
     monkeypatch.setattr(darkgnn, "follow", lambda *args: (calls.append(args), follow(*args))[1])
     code, printed, complaint = run(capsys, "all", *trace, "--train-days", 6, "--quiet")
     assert code == 0, complaint
-    assert len(calls) == 12 and printed.count("kept from before") == 1 + 3
-    tables = {f"{name}.{ending}" for name in ("table2", "table3") for ending in ("txt", "md", "csv", "json")}
+    assert len(calls) == 22 and printed.count("kept from before") == 1 + 4 + 3
+    tables = {f"{name}.{ending}" for name in ("table2", "table3", "beyond") for ending in ("txt", "md", "csv", "json")}
     assert tables <= {path.name for path in (tmp_path / "out").iterdir()}
 
 
@@ -360,10 +406,12 @@ def test_principal_axes_are_those_of_an_svd(shape):
     (["table3", "--model", "gcn"], "table3 sets --model itself: expected none, got --model"),
     (["table3", "--no-node"], "table3 sets --no-node-features itself"),
     (["figure4b", "--epochs=3"], "figure4b sets --epochs itself: expected none, got --epochs=3"),
+    (["beyond", "--whiten"], "beyond sets --whiten itself: expected none, got --whiten"),
     (["all", "--history", "3"], "figure4a sets --history itself"),
     (["figure4a", "--train-days", "3"], "on the same test days: expected --train-days 8 or more, got 3"),
     (["table3", "--train-days", "4"], "gcn-gru trains on windows of --history + 1 days"),
     (["table2", "--seed", "x"], "argument --seed: expected a whole number, 0 or more, got 'x'"),
+    (["table2", "--state", "x.state"], "--state goes with darkgnn.py"),
     (["table2", "--wrong"], "unrecognized arguments: --wrong"),
     (["table2", "--input", "nowhere.log"], "nowhere.log: expected a file or a folder"),
     (["table2", "--input", "-"], "-: expected a file or a folder, which every cell reads anew"),

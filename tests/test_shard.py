@@ -386,7 +386,8 @@ def test_the_command_gives_the_same_files_by_three_ranks(folder, trace):
 
 def test_a_model_learns_by_two_ranks(folder, trace):
     """i-gcn-gru runs to its report; every host has its row once, and the days count all hosts."""
-    job = torchrun(2, *trace, "--model", "i-gcn-gru", "--whiten", "--low-memory", "--out", folder / "two")
+    flags = ["--model", "i-gcn-gru", "--whiten", "--join-features", "--low-memory"]
+    job = torchrun(2, *trace, *flags, "--out", folder / "two")
     _, errors = job.communicate(timeout=120)
     assert job.returncode == 0, errors
     result = json.loads((folder / "two" / "report.json").read_text())
@@ -424,7 +425,8 @@ def test_a_rank_that_dies_ends_the_job(folder):
     assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
 
 
-STATEFUL = {"i-gcn-gru": ["--whiten"], "gcn-gru": ["--epochs", 2], "gcn": ["--epochs", 2], "features": ["--whiten"]}
+STATEFUL = {"i-gcn-gru": ["--whiten", "--join-features"], "gcn-gru": ["--epochs", 2], "gcn": ["--epochs", 2],
+            "features": ["--whiten"]}
 
 
 @pytest.mark.parametrize("model", STATEFUL)
@@ -473,8 +475,8 @@ def test_any_number_of_ranks_goes_on_from_a_state(writers, model, tmp_path, trac
     for path in trace[1].glob("[012]-*.csv"):
         shutil.copy(path, tmp_path / "in")
     for size in {1, writers}:
-        by_ranks(size, command, "--input", tmp_path / "in", *trace[2:], "--model", model, "--whiten",
-                 "--state", tmp_path / f"{size}.state", "--out", tmp_path / "out")
+        by_ranks(size, command, "--input", tmp_path / "in", *trace[2:], "--model", model,
+                 *STATEFUL[model], "--state", tmp_path / f"{size}.state", "--out", tmp_path / "out")
         shutil.rmtree(tmp_path / "out")
     saved, alone = state.load(tmp_path / f"{writers}.state"), state.load(tmp_path / "1.state")
     assert saved.keys() == alone.keys() and len(saved["files"]) == len(alone["files"]) == 4

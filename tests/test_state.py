@@ -65,7 +65,9 @@ MODELS = {"i-gcn-gru": [], "i-gcn-gru plain": ["--model", "i-gcn-gru", "--no-nod
           "features": ["--model", "features"], "i-gcn-gru whitened": ["--whiten", "--feature-scaling", "rank"],
           "i-darkvec whitened": ["--model", "i-darkvec", "--whiten"],
           "gcn-gru whitened": ["--model", "gcn-gru", "--whiten", "--epochs", 4],
-          "features whitened": ["--model", "features", "--whiten"]}
+          "features whitened": ["--model", "features", "--whiten"],
+          "i-gcn-gru whitened and joined": ["--whiten", "--join-features"],
+          "gcn whitened and joined": ["--model", "gcn", "--epochs", 3, "--whiten", "--join-features"]}
 
 
 @pytest.mark.parametrize("model", MODELS)
