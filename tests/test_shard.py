@@ -475,8 +475,8 @@ def test_any_number_of_ranks_goes_on_from_a_state(writers, model, tmp_path, trac
     for path in trace[1].glob("[012]-*.csv"):
         shutil.copy(path, tmp_path / "in")
     for size in {1, writers}:
-        by_ranks(size, command, "--input", tmp_path / "in", *trace[2:], "--model", model, "--whiten",
-                 "--state", tmp_path / f"{size}.state", "--out", tmp_path / "out")
+        by_ranks(size, command, "--input", tmp_path / "in", *trace[2:], "--model", model,
+                 *STATEFUL[model], "--state", tmp_path / f"{size}.state", "--out", tmp_path / "out")
         shutil.rmtree(tmp_path / "out")
     saved, alone = state.load(tmp_path / f"{writers}.state"), state.load(tmp_path / "1.state")
     assert saved.keys() == alone.keys() and len(saved["files"]) == len(alone["files"]) == 4
