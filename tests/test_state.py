@@ -98,26 +98,30 @@ def test_with_and_without_a_state_are_the_same_model(capsys, tmp_path, daily):
 def test_killed_anywhere_and_started_again(tmp_path, daily):
     """kill -9 at random moments, then one more run: the bytes of a run that was never interrupted.
 
-    KILLS=30 kills as often; each run is killed before it can end, until the last.
+    KILLS=30 kills as often. Where a run comes to its end before its kill, the next one starts anew.
     """
-    seconds = {}
-    for name in ("calm", "killed"):
-        start = time.perf_counter()
-        if name == "calm":
-            subprocess.run([sys.executable, ROOT / "darkgnn.py", *map(str, daily(name))], check=True)
-        seconds[name] = time.perf_counter() - start
+    start = time.perf_counter()
+    subprocess.run([sys.executable, ROOT / "darkgnn.py", *map(str, daily("calm"))], check=True)
+    seconds, expected = time.perf_counter() - start, files_of(tmp_path / "calm")
     rng, command = np.random.default_rng(0), [sys.executable, ROOT / "darkgnn.py", *map(str, daily("killed"))]
     killed = 0
-    for _ in range(KILLS):
+    for _ in range(4 * KILLS):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                    start_new_session=True)
-        time.sleep(rng.uniform(0.3, 1) * seconds["calm"])
+        time.sleep(rng.uniform(0.3, 0.9) * seconds)
         process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
+        if process.wait() == -signal.SIGKILL:
+            killed += 1
+        else:
+            assert files_of(tmp_path / "killed") == expected
+            shutil.rmtree(tmp_path / "killed")
+            (tmp_path / "killed.state").unlink()
+        if killed == KILLS:
+            break
+    assert killed == KILLS
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 or "nothing new" in done.stderr, done.stderr
-    assert killed
-    assert files_of(tmp_path / "killed") == files_of(tmp_path / "calm")
+    assert files_of(tmp_path / "killed") == expected
     assert not list(tmp_path.rglob(".killed.state.*"))
 
 
