@@ -55,7 +55,8 @@ FIRST_SPEAKS = 5  # seconds that other ranks wait before they end: what ends all
 FIELD_NAMES = {"length": "size", "ttl": "TTL", "mss": "MSS", "window": "window", "timestamp": "TCP timestamp"}
 
 
-def parse_arguments(argv):
+def argument_parser():
+    """Every flag of the command, by groups; a flag without a default of its own has None."""
     parser = argparse.ArgumentParser(
         prog="darkgnn.py", description=__doc__.split("\n\n")[0],
         formatter_class=lambda prog: argparse.ArgumentDefaultsHelpFormatter(prog, width=100, max_help_position=30))
@@ -119,6 +120,12 @@ def parse_arguments(argv):
     add("--out", type=Path, default=Path("out"), metavar="DIR", help="folder for embeddings, predictions, report")
     add("--quiet", action="store_true", help="print the report only")
 
+    return parser
+
+
+def parse_arguments(argv):
+    """The command line as a namespace, with the defaults that depend on other flags; exits with 2 and one line."""
+    parser = argument_parser()
     args = parser.parse_args(argv, argparse.Namespace(input=None, labels=None, year=None, epochs=None, state=None,
                                                       forget_days=None))
     check_arguments(args, parser.error)
@@ -354,14 +361,15 @@ def embed(progress, day, args):
     return training.embed_day(progress)
 
 
-def compare_days(change, progress, day, z, args):
+def compare_days(change, progress, day, X, args):
     """Add to `change` the hosts that were active before today; returns today's part of it, (known, d).
 
-    z (n_hosts, E) today's embeddings; known (n_hosts,) bool: hosts with an earlier day, and d (known, E) what they
-    differ from it. `features` and i-darkvec compare with the host's last day. The graph models embed yesterday once
-    more with today's weights, and compare with that alone: embeddings of different weights have no common axes.
+    X (n_hosts, E) today's embeddings, standardized; known (n_hosts,) bool: hosts with an earlier day, and d (known, E)
+    what they differ from it. `features` and i-darkvec compare with the host's last day. The graph models embed
+    yesterday once more with today's weights, and compare with that alone: embeddings of different weights have no
+    common axes.
     """
-    X, hosts = standardize(z), day.graph.hosts
+    hosts = day.graph.hosts
     if args.model in ("features", "i-darkvec"):
         return compare_last_days(change, X, hosts)
     if args.model == "gcn":                                 # a model of its own for every day
@@ -438,8 +446,10 @@ def follow(days, truth, args, say, days_expected, memory=None, save=None):
                         "subnet_agreement": report.mean_std(one.agreement for one in scored)["mean"], "embedded": True}
             elif test:
                 warn(f"{day.date}: every host contacts every port, nothing to learn from: not embedded")
-            changed += update_hosts(memory, before, day, truth, embedded and embedded[0], scored and scored[0])
+            today = update_hosts(memory, before, day, truth, scored and scored[0])
             if save:
+                if scored:
+                    changed += what_changed(before, today, day, truth, memory.names, embedded[0], scored[0])
                 if shard.rank() == 0:
                     state.write_lines(args.out / "changes.csv", state.CHANGE_COLUMNS, changed)
                 forget(memory, day.date.toordinal() - args.forget_days)
@@ -487,24 +497,26 @@ def write_day(day, embedded, scored, truth, write, args):
             write(report.prediction_lines(day.date, names, truth.names, *columns))
 
 
-def update_hosts(memory, before, day, truth, embedded, scored):
-    """Enter the day in the host table; returns what changed, as lines of changes.csv, of all ranks' hosts at rank 0.
-
-    embedded, scored: None on days that are not test days.
-    """
-    hosts, today = day.graph.hosts, day.date.toordinal()
-    if scored is None or len(truth.names) == 1:
-        memory.hosts = state.update(memory.hosts, state.today(before, hosts, today))
-        return []
-    predicted, share, distance, similarity = (
-        column.cpu().numpy() for column in (scored.predicted, scored.share, scored.distance, scored.similarity))
-    rows = state.today(before, hosts, today, state.codes(memory.names, truth.names)[predicted], share, distance)
+def update_hosts(memory, before, day, truth, scored):
+    """Enter the day in the host table; returns its rows. scored: None on days that are not test days."""
+    predictions = ()
+    if scored and len(truth.names) > 1:
+        predicted, share, distance = (
+            column.cpu().numpy() for column in (scored.predicted, scored.share, scored.distance))
+        predictions = state.codes(memory.names, truth.names)[predicted], share, distance
+    rows = state.today(before, day.graph.hosts, day.date.toordinal(), *predictions)
     memory.hosts = state.update(memory.hosts, rows)
+    return rows
+
+
+def what_changed(before, rows, day, truth, names, embedded, scored):
+    """Lines of changes.csv for a test day, of all ranks' hosts at rank 0; before, rows, names: see state.changes."""
     surprise = [] if embedded.surprise is None else [embedded.surprise.cpu().numpy()]
-    _, labels, similarity, *columns = shard.at_rank_0(hosts, day.labels.numpy(), similarity, *before, *rows, *surprise)
+    _, labels, similarity, *columns = shard.at_rank_0(day.graph.hosts, day.labels.numpy(),
+                                                      scored.similarity.cpu().numpy(), *before, *rows, *surprise)
     n = len(before)
     return state.changes(state.Hosts(*columns[:n]), state.Hosts(*columns[n : 2 * n]), np.array(truth.names)[labels],
-                         memory.names, similarity, *columns[2 * n :])
+                         names, similarity, *columns[2 * n :])
 
 
 class Embedded(NamedTuple):
@@ -529,10 +541,13 @@ def embed_and_compare(change, progress, day, test, args, say):
         compare_last_days(change.features, x, day.graph.hosts)
     with matmul_precision(args.precision):
         z = embed(progress, day, args)
-        if z is None or not args.whiten:
-            return z if z is None else Embedded(z, standardize(z), None)
-        known, d = compare_days(change, progress, day, z, args)
-    X, surprise = standardize(z), torch.full((len(z),), torch.nan, dtype=torch.float64, device=z.device)
+        if z is None:
+            return None
+        X = standardize(z)
+        if not args.whiten:
+            return Embedded(z, X, None)
+        known, d = compare_days(change, progress, day, X, args)
+    surprise = torch.full((len(z),), torch.nan, dtype=torch.float64, device=z.device)
     if not change.scatter or not change.scatter.n:
         if test:
             say(f"{day.date}: no host was seen on two days yet: the embeddings are not whitened")
@@ -697,7 +712,34 @@ def finish(args, truth, rows, runs, summary, seconds):
     print(f"wrote {', '.join(written)} to {args.out}/ in {seconds:.1f} s")
 
 
+@contextlib.contextmanager
+def kept_memory(args):
+    """(Memory to go on with, files read before) while the state is held for this run; fresh ones without a state."""
+    keeper = args.state and shard.rank() == 0               # rank 0 alone locks, reads and writes the state
+    with state.locked(args.state) if keeper else contextlib.nullcontext():
+        saved = state.load(args.state) if keeper else None
+        if saved:
+            state.check_settings(args.state, saved["settings"], settings_of(args))
+        saved = shard.hand_out(saved, state.part) if args.state else None
+        yield (restore(saved, args) if saved else first_memory(args),
+               {tuple(identity): last for *identity, last in saved["files"]} if saved else {})
+
+
+def save_state(args, summary, memory):
+    files = packets.merged(shard.all_objects(summary)).finished if summary else {}
+    whole = remember(memory, args, files)
+    if shard.rank() == 0:
+        state.save(args.state, whole)
+
+
+def write_hosts(args, memory):
+    table = all_hosts(memory)
+    if shard.rank() == 0:
+        state.write_hosts(args.out / "hosts.csv", table, memory.names)
+
+
 def main(argv=None):
+    """The command; returns its exit code: 0, 2 with one line of error, 130 when interrupted."""
     try:
         with contextlib.ExitStack() as others:              # where all ranks say the same, the first one does
             for redirect in (contextlib.redirect_stdout, contextlib.redirect_stderr) if shard.rank() else ():
@@ -717,14 +759,7 @@ def main(argv=None):
         shard.start(args.device)
         if shard.rank() == 0:
             report.check_folder(args.out)
-        keeper = args.state and shard.rank() == 0           # rank 0 alone locks, reads and writes the state
-        with state.locked(args.state) if keeper else contextlib.nullcontext():
-            saved = state.load(args.state) if keeper else None
-            if saved:
-                state.check_settings(args.state, saved["settings"], settings_of(args))
-            saved = shard.hand_out(saved, state.part) if args.state else None
-            memory = restore(saved, args) if saved else first_memory(args)
-            files = {tuple(identity): last for *identity, last in saved["files"]} if saved else {}
+        with kept_memory(args) as (memory, files):
             days, truth, summary = open_input(args, memory.last, files)
             days = days_over(days) if args.state else days
             say(f"input {', '.join(args.input)}" if args.input else
@@ -733,33 +768,22 @@ def main(argv=None):
                 say(f"labels: {len(truth.code):,} blocks, {len(truth.names) - 1} classes"
                     + "".join(f", {n:,} {what}" for what, n in truth.counts.most_common()))
             say(settings_line(args))
-            if saved:
+            if memory.last:
                 say(f"going on after {memory.last}, day {memory.t}, from {args.state}")
-                if keeper:
+                if shard.rank() == 0:
                     report.remove_earlier(args.out, memory.last)
-
-            def save(memory):
-                files = packets.merged(shard.all_objects(summary)).finished if summary else {}
-                whole = remember(memory, args, files)
-                if keeper:
-                    state.save(args.state, whole)
-
-            def write_hosts():
-                table = all_hosts(memory)
-                if keeper:
-                    state.write_hosts(args.out / "hosts.csv", table, memory.names)
             try:
                 rows, runs, n_hosts = follow(prepare(days, truth, args, warn), truth, args, say,
                                              functools.partial(days_expected, summary), memory,
-                                             save if args.state else None)
+                                             functools.partial(save_state, args, summary) if args.state else None)
             except NothingNew:
-                if not saved:
+                if not memory.last:
                     raise
-                write_hosts()
+                write_hosts(args, memory)
                 raise ValueError(f"nothing new: no day of traffic after {memory.last}, the last one in {args.state}"
                                  ) from None
             if args.state:
-                write_hosts()
+                write_hosts(args, memory)
         if summary and shard.size() > 1:
             summary = packets.merged(shard.all_objects(summary))
             summary.days = len(rows)

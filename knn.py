@@ -229,10 +229,9 @@ def centroid_distance(x, labels, n_classes, total=same):
 
     labels (n,) int64 in [0, n_classes). Returns (n,), nan for Unknown rows. total: as in small_to_unknown.
     """
-    unit = x / x.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-    centroid = total(x.new_zeros(n_classes, x.shape[1]).index_add_(0, labels, unit))
-    centroid = centroid / centroid.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-    return (1 - (unit * centroid[labels]).sum(1)).masked_fill(labels == UNKNOWN, torch.nan)
+    x = unit(x)
+    centroid = unit(total(x.new_zeros(n_classes, x.shape[1]).index_add_(0, labels, x)))
+    return (1 - (x * centroid[labels]).sum(1)).masked_fill(labels == UNKNOWN, torch.nan)
 
 
 def subnet_agreement(addresses, neighbours):

@@ -123,8 +123,13 @@ def mirai_hosts(src, dst, seq, min_packets=1):
         raise ValueError(f"src, dst, seq must be of equal length, got {src.shape}, {dst.shape}, {seq.shape}")
     if min_packets < 1:
         raise ValueError(f"min_packets must be at least 1, got {min_packets}")
-    hosts, packets = np.unique(src[(seq == dst) & (dst >= 2**24)], return_counts=True)
+    hosts, packets = np.unique(src[mirai_packets(dst, seq)], return_counts=True)
     return hosts[packets >= min_packets]
+
+
+def mirai_packets(dst, seq):
+    """Which packets bear Mirai's fingerprint, see `mirai_hosts`: dst, seq (packets,) uint32 -> (packets,) bool."""
+    return (seq == dst) & (dst >= 2**24)
 
 
 def _longest(labels, addresses, below):

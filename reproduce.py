@@ -725,6 +725,7 @@ EXPERIMENTS = {"table2": table2, "table3": table3, "figure4a": figure4a, "figure
 
 
 def main(argv=None):
+    """The command; returns its exit code: 0, 2 with one line of error, 130 when interrupted."""
     parser = argparse.ArgumentParser(
         prog="reproduce.py", usage="reproduce.py EXPERIMENT [darkgnn.py's flags]",
         description=__doc__.split("Usage:")[0], formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -10,7 +10,7 @@ all-reduce of that (P, d) block, completes them. What is computed from replicate
 gradients are shares that add up. With one process every function here is the identity, or a copy of its input.
 
 Started by torchrun, one process per share (its environment says so); gloo on CPUs, NCCL between GPUs. `sent` counts
-the bytes that this rank hands to collectives, by name. Imports features, graph and knn.
+the bytes that this rank hands to collectives, by name. Imports features, graph, knn and labels.
 """
 
 import os
@@ -25,6 +25,7 @@ import torch.distributed as dist
 import features
 import graph as graphs
 import knn
+import labels as ground_truth
 
 PATIENCE = timedelta(minutes=30)  # for a rank that is slow at reading; one that dies closes its connections at once
 sent = Counter()  # collective -> bytes of this rank's contributions so far
@@ -338,7 +339,7 @@ def count_packets(day):
     start = np.cumsum(graph.weight) - graph.weight
     names = [name for name in features.FIELDS if present[name]]
     moments = [features.moments_of_runs(column(name)[order], start, graph.weight) for name in names]
-    match = (column("seq") == dst) & (dst >= 1 << 24) & (day is not None and day.seq is not None)
+    match = ground_truth.mirai_packets(dst, column("seq")) & (day is not None and day.seq is not None)
     parts = {"src": graph.hosts[graph.edge_host], "port": graph.ports[graph.edge_port], "packets": graph.weight,
              "mirai": np.add.reduceat(match[order].astype(np.int64), start),
              "fields": np.stack([m for one in moments for m in one[1:]], 1) if names else
