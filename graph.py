@@ -167,6 +167,35 @@ def rows_for(A_hat, position, n_absent=1, loop=1):
     return scipy.sparse.csr_matrix((data, indices, indptr), shape=(len(position), A_hat.shape[1] + n_absent))
 
 
+def twins(graph, x):
+    """The first node like each node: (N,) int64. Two leaves (one neighbour) are alike if that is the same node by an
+    edge of the same weight and their rows of x (N, d) are equal; every other node is like itself alone.
+
+    With x the node features or A_hat x, twins have the same row of A_hat x and of A_hat^2 x, and so on: whatever a GCN
+    computes is the same of both. Of a scanner's thousand ports that nobody else contacts most are twins.
+    """
+    n_hosts, twin = len(graph.hosts), np.arange(len(x))
+    u, v = graph.edge_host, n_hosts + graph.edge_port
+    for node, neighbour in ((u, v), (v, u)):
+        leaf = np.bincount(node, minlength=len(x))[node] == 1  # edges at a leaf
+        node, neighbour, weight = node[leaf], neighbour[leaf], graph.weight[leaf]
+        alike = np.column_stack([neighbour, weight, x[node].astype(np.float32).view(np.int32)])
+        mixed = alike @ np.random.default_rng(0).integers(-1 << 63, 1 << 63, alike.shape[1])  # equal rows: equal sums
+        _, first, of = np.unique(mixed, return_index=True, return_inverse=True)
+        equal = (alike == alike[first][of]).all(1)          # and unequal ones too, perhaps once in the life of the sun
+        twin[node[equal]] = node[first][of][equal]
+    return twin
+
+
+def add_columns(matrix, twin):
+    """A CSR matrix with every column added to that of its twin (columns,): M z = add_columns(M) z for z whose rows of
+    twins are equal."""
+    parts = matrix.data, twin[matrix.indices].astype(np.int32), matrix.indptr
+    added = scipy.sparse.csr_matrix(parts, matrix.shape, copy=True)
+    added.sum_duplicates()                                  # in place
+    return added
+
+
 def without_empty_columns(matrix, worth=0.8):
     """A CSR matrix without its empty columns, and the numbers of the others: (matrix, used (columns,) int64).
 

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-MANY = 4  # times as many nodes as rows wanted of them: from there on propagating first is the cheaper order
+MANY = 1.5  # times as many nodes as rows wanted of them: from there on propagating first is the cheaper order
 ROWS_OF_GRU = 8192  # rows of a GRU step computed at once with low_memory
 # Rows of the hidden layer computed at once: 1024 x 1024 floats stay in a core's cache; a GPU wants few launches.
 ROWS_AT_A_TIME = {"cpu": 1024, "cuda": 65536}
@@ -53,6 +53,16 @@ def mean_of_rows(z):
     return z.mean(0)
 
 
+def with_bias(x, W, b):
+    """x W + b = [x 1] [W; b]: the two factors, whose product needs no pass over the result to add the bias."""
+    return torch.cat([x, x.new_ones(len(x), 1)], 1), torch.cat([W, b[None]])
+
+
+def rows_of(z, who):
+    """z[who]; all of z for None."""
+    return z if who is None else z.index_select(0, who)
+
+
 def propagate(operator, z):
     """A z, (rows of A, d), for operator = (A, A_T) and z (columns of A, d): the weighted sums over neighbours.
 
@@ -72,8 +82,7 @@ class HiddenProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, W1, b1, W):
-        x = torch.cat([x, x.new_ones(len(x), 1)], 1)        # x W1 + b1 = [x 1] [W1; b1]: no pass to add the bias
-        W1 = torch.cat([W1, b1[None]])
+        x, W1 = with_bias(x, W1, b1)
         ctx.save_for_backward(x, W1, W)
         out = x.new_empty(len(x), W.shape[1])
         step = ROWS_AT_A_TIME[x.device.type]
@@ -126,31 +135,35 @@ class GCN(nn.Module):
         z = torch.relu(self.first(operator, x))             # (N, hidden)
         return self.second(operator, z)                     # (N, out)
 
-    def linear_of(self, rows, x, weight, bias):
+    def followed_by(self, weight, bias):
+        """The last layer and a linear map after it as one: (W2 weight, b2 weight + bias), for `linear_of`."""
+        return self.second.W @ weight, self.second.b @ weight + bias  # (hidden, n_out), (n_out,)
+
+    def linear_of(self, rows, x, W, b):
         """z[rows] @ weight + bias for the last layer's z, without forming z. Exact identities:
 
         A_hat (x W1) = (A_hat x) W1: propagation of the input does not depend on weights and is done beforehand;
-        (A_hat z W2 + b2) W = A_hat (z (W2 W)) + b2 W: the linear map that follows goes into the last layer's;
+        (A_hat z W2 + b2) weight = A_hat (z (W2 weight)) + b2 weight: (W, b) is self.followed_by(weight, bias);
         rows of A_hat z are products of rows of A_hat: only the rows wanted are propagated;
         A_hat (z W) = (A_hat z) W: where few rows are wanted of many nodes, they are propagated first.
 
-        rows = (S, S_T): the rows of A_hat that are wanted, (N_t, N + absent), see graph.rows_for; columns past N
+        rows = (S, S_T): the rows of A_hat that are wanted, (R, N + absent), see graph.rows_for; columns past N
         stand for nodes absent on this day, whose z is ReLU(b1) W2 + b2.
         x: with node features the propagated features A_hat x with one zero row below, (N + 1, n_features). Without,
-        a triple (A_hat operator, rows of W1 of the N nodes, rows of W1 of the absent nodes). Returns (N_t, n_out).
+        a triple (A_hat operator, rows of W1 of the N nodes, rows of W1 of the absent nodes). Returns (R, n_out).
         """
-        W = self.second.W @ weight                          # (hidden, n_out)
         if isinstance(self.first, NodeRows):
             operator, present, absent = x
             z = torch.cat([self.first(operator, present), self.first.alone(absent)])
             z = torch.relu(z) @ W                           # (N + absent, n_out)
         elif len(x) > MANY * rows[0].shape[0]:
             A, A_T, complete = (*rows, same)[:3]
-            z = torch.relu(torch.addmm(self.first.b, x, self.first.W))
-            return complete(Propagate.apply(A, A_T, z) @ W) + (self.second.b @ weight + bias)
+            x, W1 = with_bias(x, self.first.W, self.first.b)
+            z = (x @ W1).relu_()                            # (N + 1, hidden)
+            return complete(Propagate.apply(A, A_T, z) @ W) + b
         else:
             z = HiddenProduct.apply(x, self.first.W, self.first.b, W)
-        return propagate(rows, z).add_(self.second.b @ weight + bias)  # in place: one (N_t, n_out) less to touch
+        return propagate(rows, z).add_(b)                   # in place: one (R, n_out) less to touch
 
 
 class NodeRows(nn.Module):
@@ -265,21 +278,18 @@ class StaticEmbedder(nn.Module):
         self.norm = ActiveNorm(n_out)
 
     def forward(self, days, mean=mean_of_rows, who=None):
-        """days: one (rows, x) pair as GCN.linear_of takes them, in a list -> embeddings (N, E) of that day's nodes.
-
-        There are no earlier days for `who`, see TemporalEmbedder.
-        """
-        (rows, x), = days
-        z = self.gcn.linear_of(rows, x, self.linear.weight.T, self.linear.bias)
-        return self.norm(torch.relu(z), mean)               # (N, E)
+        """days, mean and who as TemporalEmbedder takes them, of one day -> embeddings (N, E) of that day's nodes."""
+        (rows, x, now, _), = days
+        z = self.gcn.linear_of(rows, x, *self.gcn.followed_by(self.linear.weight.T, self.linear.bias))
+        return self.norm(rows_of(rows_of(torch.relu(z), now), who), mean)  # (N, E)
 
 
 class TemporalEmbedder(nn.Module):
     """GRU over the GCN outputs of days t-H..t, normalization: `gcn-gru` and `i-gcn-gru` (paper 2, figure 3).
 
-    Embeds the nodes active on day t, the last one. Rows of the earlier days' operators are those nodes too, or, with
-    who (N_t,), as many as there are different ones: node i of day t is row who[i] there.
-    low_memory: of each day its state h alone is kept for the backward pass.
+    Embeds the nodes active on day t, the last one. Nodes that are alike on all days so far have one state of the GRU
+    between them; a day that tells them apart makes more states of it.
+    low_memory: of each day its states h alone are kept for the backward pass.
     """
 
     def __init__(self, n_features=37, hidden=1024, gcn_out=512, n_out=128, low_memory=False):
@@ -290,22 +300,26 @@ class TemporalEmbedder(nn.Module):
         self.low_memory = low_memory
 
     def forward(self, days, mean=mean_of_rows, who=None):
-        """days: H + 1 pairs (rows, x) as GCN.linear_of takes them, oldest first -> embeddings (N_t, E)."""
-        step = partial(recompute, self.by_blocks) if self.low_memory else self.step
-        h = self.gru.U.new_zeros(days[0][0][0].shape[0], len(self.gru.U))
-        for rows, x in days[:-1]:
-            h = step(rows, x, h)                            # (rows, E)
-        h = h if who is None else h.index_select(0, who)    # (N_t, E)
-        return self.norm(step(*days[-1], h), mean)          # (N_t, E)
+        """Embeddings (N_t, E) of the nodes of day t.
 
-    def step(self, rows, x, h):
-        """The GRU's state (rows, E) after one more day."""
-        return self.gru.step(self.gcn.linear_of(rows, x, self.gru.W, self.gru.b), h)
+        days: H + 1 tuples (rows, x, now, before), oldest first: rows and x as GCN.linear_of takes them; state i of the
+        day's R goes on from state before[i] of the day before, with row now[i] of `rows`. who (N_t,): the state of
+        day t that each node has. now, before (R,) and who are int64, or None where i has i. mean: see ActiveNorm.
+        """
+        W, b = self.gcn.followed_by(self.gru.W, self.gru.b)
+        step = partial(recompute, self.step) if self.low_memory else self.step
+        (rows, *_), _, now, _ = days[0]
+        h = self.gru.U.new_zeros(rows.shape[0] if now is None else len(now), len(self.gru.U))
+        for day in days:
+            h = step(*day, h, W, b)                         # (R, E)
+        return self.norm(rows_of(h, who), mean)             # (N_t, E)
 
-    def by_blocks(self, rows, x, h):
-        """`step`, a block of rows at a time."""
-        return StepByBlocks.apply(self.gru, self.gcn.linear_of(rows, x, self.gru.W, self.gru.b), h, self.gru.U,
-                                  self.gru.c)
+    def step(self, rows, x, now, before, h, W, b):
+        """The GRU's states (R, E) after one more day."""
+        x_W, h = rows_of(self.gcn.linear_of(rows, x, W, b), now), rows_of(h, before)  # (R, 3 E), (R, E)
+        if self.low_memory:
+            return StepByBlocks.apply(self.gru, x_W, h, self.gru.U, self.gru.c)
+        return self.gru.step(x_W, h)
 
 
 class LinkPredictor(nn.Module):

@@ -165,8 +165,8 @@ def unpack(packed, learner, history, t=0):
     for day in packed["past"]:
         graph = graphs.BipartiteGraph(*arrays(day, graphs.BipartiteGraph, hosts=np.uint32, ports=np.int32))
         A_hat = graphs.normalized_adjacency(graph, shard.rank() == 0, shard.all_sum)
-        progress.past.append(training.Snapshot(graph, A_hat, day["Ax"] if day["Ax"] is None else day["Ax"].to(device),
-                                               None if day["row"] is None else day["row"].numpy()))
+        row = None if day["row"] is None else day["row"].numpy()
+        progress.past.append(training.snapshot_of(graph, A_hat, day["Ax"], row, device))
     return progress
 
 

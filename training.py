@@ -31,20 +31,20 @@ import shard
 
 MODELS = ("gcn", "i-gcn", "gcn-gru", "i-gcn-gru")
 PATIENCE = 3  # epochs without a better accuracy that end a static training
-SAVING = 0.8  # share of known nodes below which the unknown ones of earlier days are worth folding into one
 
 
 class Snapshot(NamedTuple):
     graph: graphs.BipartiteGraph
     A_hat: scipy.sparse.csr_matrix  # (N, N)
+    twin: np.ndarray                # (N,) int64 the first node whose GCN output is each node's too, see graph.twins
     Ax: torch.Tensor | None         # (N + 1, 37) float32: A_hat x, and the zero row of absent nodes; None: no features
     row: np.ndarray | None          # (N,) int64 row of each node in the NodeTable; None: with features
 
 
 class Window(NamedTuple):
-    days: list                 # H + 1 pairs (rows, x), oldest first, as models.GCN.linear_of takes them
+    days: list                 # H + 1 tuples, oldest first, as models.TemporalEmbedder takes them
     mean: Callable             # (N, E) -> (E,): the mean over day t's nodes, for the normalization
-    who: torch.Tensor | None   # (N,) int64 row that each node has in the earlier days' operators; None: its own
+    who: torch.Tensor | None   # (N,) int64 row of day t's that each node has; None: its own
     edge_host: torch.Tensor    # (E,) int64 edges of day t, the last
     edge_port: torch.Tensor    # (E,) int64
     n_hosts: int
@@ -87,60 +87,65 @@ def make_snapshot(graph, x, device, row=None):
         Ax = np.concatenate([A_hat @ x, np.zeros((1, x.shape[1]), np.float32)])
         ports = slice(len(graph.hosts), len(Ax) - 1)
         Ax[ports] = shard.all_sum(Ax[ports])
-        Ax = torch.from_numpy(Ax).to(device)
-    return Snapshot(graph, A_hat, Ax, row)
+        Ax = torch.from_numpy(Ax)
+    return snapshot_of(graph, A_hat, Ax, row, device)
+
+
+def snapshot_of(graph, A_hat, Ax, row, device):
+    """The Snapshot of a day whose A_hat x is known: Ax (N + 1, 37) on the CPU, or None and row (N,) int64."""
+    twin = np.arange(A_hat.shape[0])
+    if Ax is not None:
+        n_alike = len(twin) if shard.size() == 1 else len(graph.hosts)  # a rank knows a part of a port's edges only
+        twin[:n_alike] = graphs.twins(graph, Ax[:-1].numpy())[:n_alike]
+        Ax = Ax.to(device)
+    return Snapshot(graph, A_hat, twin, Ax, row)
 
 
 def make_window(snapshots, device):
     """The Window that ends on the last of `snapshots`, oldest first.
 
     Day s enters through the rows of A_hat^s that belong to the nodes of day t; nodes absent on s share one constant
-    (method.md section 4) or, without node features, have their own rows of W. With features, nodes absent on all
-    earlier days are one row there, see `rows_of_earlier_days`.
+    (method.md section 4) or, without node features, have their own rows of W. An exact identity: with features, nodes
+    that were absent or twins on every day up to s have the same GRU state then, and are one row of h there.
     """
-    today = snapshots[-1]
-    g, days, n_hosts = today.graph, [], len(today.graph.hosts)
-    positions = [graphs.node_positions(day.graph, g) for day in snapshots]
-    loop = np.where(np.arange(len(positions[-1])) < n_hosts, 1, shard.rank() == 0)  # a port's is on one rank
-    every = np.arange(len(loop))
-    wanted, who, n_ports = every, None, len(g.ports)
-    if today.Ax is not None and len(snapshots) > 1:
-        wanted, who, n_ports = rows_of_earlier_days(np.max(positions[:-1], axis=0) >= 0, n_hosts)
-    for ago, day, position in zip(reversed(range(len(snapshots))), snapshots, positions):
-        if ago == 0:
-            wanted, n_ports = every, len(g.ports)
-        absent = position < 0
+    today, days = snapshots[-1], []
+    g, n_hosts, n_ports = today.graph, len(today.graph.hosts), len(today.graph.ports)
+    state = np.arange(n_hosts + n_ports)                    # (N_t,) row of each node of day t in h, hosts before ports
+    if today.Ax is not None:                                # before the first day h = 0: one row for all hosts, one
+        state, n_ports = (state >= n_hosts).astype(np.int64), 1  # for all ports
+    n_states = int(state.max()) + 1
+    for day in snapshots:
+        N = len(day.twin)
+        node = graphs.node_positions(day.graph, g)
+        absent = node < 0                                   # absent nodes, all alike, are node N; or N, N + 1, ...
+        node = np.where(absent, N if day.Ax is not None else N - 1 + absent.cumsum(), day.twin[node])
+        total = int(node.max()) + 1
+        states, state = np.unique(state * total + node, return_inverse=True)
+        before, node = np.divmod(states, total)             # (R,)
+        is_port = before >= n_states - n_ports
+        n_states, n_ports = len(states), int(is_port.sum())
+        wanted, now = np.unique(is_port * total + node, return_inverse=True)
+        is_port, wanted = np.divmod(wanted, total)          # (D,)
+        loop = np.where(is_port, shard.rank() == 0, 1)      # a port's self-loop is on one rank
+        position = np.where(wanted < N, wanted, -1)
         if day.Ax is not None:
-            rows, used = graphs.without_empty_columns(graphs.rows_for(
-                day.A_hat, np.append(position, -1)[wanted], loop=np.append(loop, 1)[wanted]))
+            rows = graphs.add_columns(graphs.rows_for(day.A_hat, position, loop=loop), np.append(day.twin, N))
+            rows, used = graphs.without_empty_columns(rows)
             x = day.Ax if used is None else day.Ax[torch.from_numpy(used).to(device)]
         else:
             rows = graphs.rows_for(day.A_hat, position, int(absent.sum()))
             x = (graphs.as_torch(day.A_hat, device), torch.from_numpy(day.row).to(device),
                  torch.from_numpy(today.row[absent]).to(device))
-        days.append(((*graphs.as_torch(rows, device), partial(shard.sum_ports, n_ports=n_ports)), x))
+        rows = (*graphs.as_torch(rows, device), partial(shard.sum_ports, n_ports=int(is_port.sum())))
+        days.append((rows, x, places(now, device), places(before, device) if days else None))
     mean = partial(shard.mean, n_ports=len(g.ports), n_nodes=shard.all_sum(n_hosts) + len(g.ports))
-    return Window(days, mean, who if who is None else torch.from_numpy(who).to(device),
-                  torch.from_numpy(g.edge_host).to(device), torch.from_numpy(g.edge_port).to(device),
-                  n_hosts, len(g.ports))
+    return Window(days, mean, places(state, device), torch.from_numpy(g.edge_host).to(device),
+                  torch.from_numpy(g.edge_port).to(device), n_hosts, len(g.ports))
 
 
-def rows_of_earlier_days(known, n_hosts):
-    """The nodes that the days before t need rows of, where the others' GRU states are all one: an exact identity.
-
-    known (N,) bool: nodes of day t, hosts first, that are active on an earlier day of the window; the others have the
-    same input, the constant, on each of those days. Returns rows (R,): the known hosts, N for a node that is never
-    there, the known ports; who (N,): each node's place in rows; and the number of ports in rows. Where that saves
-    little, all nodes: (arange(N), None, N - n_hosts).
-    """
-    N = len(known)
-    if shard.all_sum(int(known.sum())) > SAVING * shard.all_sum(N):
-        return np.arange(N), None, N - n_hosts
-    hosts, ports = np.flatnonzero(known[:n_hosts]), n_hosts + np.flatnonzero(known[n_hosts:])
-    rows = np.concatenate([hosts, [N], ports])
-    who = np.full(N + 1, len(hosts))
-    who[rows] = np.arange(len(rows))
-    return rows, who[:N], len(ports)
+def places(who, device):
+    """who (n,) as a tensor, or None where it is 0, 1, ..., n - 1 and nothing is to be moved."""
+    return None if np.array_equal(who, np.arange(len(who))) else torch.from_numpy(who).to(device)
 
 
 def node_keys(graph):

@@ -67,11 +67,12 @@ def dense_products(window, backward):
     shape = torch.randn
     W1, W2, W, U = shape(37, 1024), shape(1024, 512), shape(512, 384), shape(128, 384)
     days = []
-    for (A, *_), x in window.days:                          # rows of the second product: nodes, or rows wanted of them
+    for (A, *_), x, now, _ in window.days:
         rows = A.shape[0]
-        second = rows if len(x) > models.MANY * rows else len(x)
-        days.append((x, shape(len(x), 1024), shape(second, 1024), shape(second, 384), shape(rows, 384),
-                     shape(rows, 128)))
+        second = rows if len(x) > models.MANY * rows else len(x)  # rows of the second product: wanted ones, or all
+        states = rows if now is None else len(now)
+        days.append((x, shape(len(x), 1024), shape(second, 1024), shape(second, 384), shape(states, 384),
+                     shape(states, 128)))
 
     def run():
         W_in = W2 @ W

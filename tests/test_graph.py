@@ -139,6 +139,36 @@ def test_rows_for_select_and_fill():
             absent += 1
 
 
+def test_twins_are_leaves_alike():
+    """Twins are exactly the pairs of nodes with one neighbour, the same, equal weights and equal features."""
+    rng = np.random.default_rng(0)
+    src = np.concatenate([rng.choice([3, 5, 8], 60), np.repeat([3, 5], 30), np.repeat([20, 21, 22, 23], 6)])
+    port = np.concatenate([rng.choice([22, 80, 443], 60), 1000 + np.arange(60) // 2, np.full(24, 22)])
+    port[60 + 50 :] = np.concatenate([[2000] * 6, port[60 + 56 :]])  # one with a weight of its own
+    graph, _ = graphs.build_graph(src.astype(np.uint32), port)
+    n_hosts, A = len(graph.hosts), dense_A(graph)
+    x = rng.integers(0, 2, (len(A), 1)).repeat(3, 1).astype(np.float32)
+    twin = graphs.twins(graph, x)
+
+    def alike(i, j):
+        return ((A[i] > 0).sum() == 1 == (A[j] > 0).sum() and (A[i] == A[j]).all() and (x[i] == x[j]).all()
+                and (i < n_hosts) == (j < n_hosts))
+    expected = [next(j for j in range(i + 1) if j == i or alike(i, j)) for i in range(len(A))]
+    assert twin.tolist() == expected
+    for part in (twin[:n_hosts], twin[n_hosts:]):
+        assert len(np.unique(part)) < len(part), "both among hosts and among ports there are some"
+
+
+def test_columns_of_twins_add_up():
+    """A matrix with twins' columns added has only the first ones' filled and makes the same product, if z agrees."""
+    matrix = scipy.sparse.random(9, 6, 0.6, format="csr", rng=np.random.default_rng(0))
+    twin = np.array([0, 1, 0, 3, 1, 0])
+    added = graphs.add_columns(matrix, twin)
+    z = np.random.default_rng(1).random((6, 4))[twin]
+    np.testing.assert_allclose(added @ z, matrix @ z, rtol=1e-12)
+    assert not added.toarray()[:, [2, 4, 5]].any() and added.nnz < matrix.nnz
+
+
 @pytest.mark.parametrize("worth", [0.8, 0.5])
 def test_empty_columns_go_and_the_product_stays(worth):
     """Without its empty columns the matrix makes the same product of the rows that are left; few of them stay."""

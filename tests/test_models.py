@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,15 +20,23 @@ def seeded_float64():
     torch.set_default_dtype(torch.float32)
 
 
-def some_days(n_days=4, n_features=5, with_features=True):
-    """Snapshots of random small days whose hosts come and go, float64, and the node table of all of them."""
+def some_days(n_days=4, n_features=5, with_features=True, alike=False):
+    """Snapshots of random small days whose hosts come and go, float64, and the node table of all of them.
+
+    alike: with ports that one host alone contacts, by an equal number of packets, and all ports of equal features.
+    """
     table, days, xs = training.NO_NODES, [], []
     for seed in range(n_days):
         src, port = random_packets(seed, n=200)
         hosts = 10 + (src % 23 + 3 * seed) % 29            # a few hosts shared from day to day
-        graph, _ = graphs.build_graph(hosts.astype("uint32"), port, top_ports=6)
+        if alike:
+            hosts = np.concatenate([hosts, np.repeat([hosts.max(), hosts.min()], 20)])
+            port = np.concatenate([port, np.repeat(np.arange(20) + 50000 + seed, 2)]).astype("int32")
+        graph, _ = graphs.build_graph(hosts.astype("uint32"), port, top_ports=26 if alike else 6)
         n = len(graph.hosts) + len(graph.ports)
         x = torch.rand(n, n_features).float().numpy()
+        if alike:
+            x[len(graph.hosts) :] = x[-1]
         table, row = training.add_nodes(table, training.node_keys(graph))
         day = training.make_snapshot(graph, x if with_features else None, "cpu", row)
         A_hat = day.A_hat.astype("float64")
@@ -132,21 +141,23 @@ def test_hidden_product_by_blocks_is_the_plain_product(rows, monkeypatch):
         close(a, b)
 
 
-@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("alike", [False, True])
+@pytest.mark.parametrize("propagate_first", [False, True])
 @pytest.mark.parametrize("history", [0, 1, 3])
-def test_temporal_embedder_equals_the_plain_all_nodes_form(history, folded, monkeypatch):
-    """Active rows and one constant give what GCN on all nodes of all days, GRU and normalization give densely.
+def test_temporal_embedder_equals_the_plain_all_nodes_form(history, propagate_first, alike, monkeypatch):
+    """What GCN on all nodes of all days, GRU and normalization give densely is what the window's few rows give.
 
-    Also where nodes absent on all earlier days are one row there, and propagation goes first.
+    Absent nodes are one constant, nodes alike on all days so far one state; both orders of propagate and transform.
     """
-    monkeypatch.setattr(training, "SAVING", 1.0 if folded else -1.0)
-    monkeypatch.setattr(models, "MANY", 0 if folded else 1e9)
-    table, days, xs = some_days()
+    monkeypatch.setattr(models, "MANY", 0 if propagate_first else 1e9)
+    table, days, xs = some_days(alike=alike)
     days, xs = days[-history - 1 :], xs[-history - 1 :]
     model = randomize(models.TemporalEmbedder(5, 7, 6, 4))
     window = training.make_window(days, "cpu")
     z = model(window.days, window.mean, window.who)
-    assert (window.who is not None) == (folded and history > 0)
+    first, last = (rows[0].shape for rows, *_ in (window.days[0], window.days[-1]))
+    assert first[0] < len(z) or not history                 # some are absent
+    assert (last[0] < len(z), last[1] < len(z)) == (alike, alike)  # twins: in the output, in the hidden layer
 
     A, X = everywhere(table, days, xs)
     steps = torch.stack([dense_gcn(model.gcn, a, x) for a, x in zip(A, X)])
@@ -158,11 +169,12 @@ def test_temporal_embedder_equals_the_plain_all_nodes_form(history, folded, monk
 
 
 def kept_for_backward(embedder, head, window):
-    """Loss, its gradients, and the numbers that autograd keeps between forward and backward pass."""
-    kept = {}
+    """Loss, its gradients, and the numbers that autograd keeps beside the window between forward and backward pass."""
+    kept, data = {}, {part.data_ptr() for day in window.days for part in day if isinstance(part, torch.Tensor)}
 
     def pack(tensor):
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes() // 8
+        if tensor.data_ptr() not in data:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes() // 8
         return tensor
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         z = embedder(window.days, window.mean, window.who)
@@ -204,11 +216,14 @@ def test_absent_nodes_share_the_stated_constant():
     close(dense_gcn(gcn, A[0], X[0])[absent], constant.expand(int(absent.sum()), -1))
 
 
-def test_static_embedder_equals_the_dense_form():
+@pytest.mark.parametrize("alike", [False, True])
+def test_static_embedder_equals_the_dense_form(alike):
     """GCN, linear layer with ReLU, normalization over the day's nodes, written densely; values and gradients."""
-    _, days, xs = some_days(1)
+    _, days, xs = some_days(1, alike=alike)
     model = randomize(models.StaticEmbedder(5, 7, 6, 4))
-    z = model(training.make_window(days, "cpu").days)
+    window = training.make_window(days, "cpu")
+    z = model(window.days, window.mean, window.who)
+    assert (window.who is not None) == alike
     plain = dense_gcn(model.gcn, torch.from_numpy(days[0].A_hat.toarray()), xs[0])
     expected = dense_norm(model.norm, torch.relu(plain @ model.linear.weight.T + model.linear.bias))
     close(z, expected)
@@ -224,7 +239,8 @@ def test_without_node_features_the_input_is_the_identity(history):
     model = models.TemporalEmbedder(None, 7, 6, 4)
     model.gcn.first.grow(len(table.row), torch.Generator().manual_seed(0))
     randomize(model)
-    z = model(training.make_window(days, "cpu").days)
+    window = training.make_window(days, "cpu")
+    z = model(window.days, window.mean, window.who)
 
     A, _ = everywhere(table, days, [torch.zeros(len(day.row), 1) for day in days])
     identity = torch.eye(len(table.row))

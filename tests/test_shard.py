@@ -124,9 +124,13 @@ def learn(model, graphs_and_features, dtype, negatives):
 
 
 def tied_rows(n=41):
-    """Rows with many exact ties and duplicates, a zero row, labels, and addresses."""
+    """Rows with many exact ties and duplicates, a zero row, labels, and addresses.
+
+    Norms are 1 and 2, so that similarities are exact, however a processor's matrix product orders its sums.
+    """
     rng = np.random.default_rng(9)
-    x = rng.integers(-1, 2, (n, 4)).astype(np.float32)
+    x = rng.choice([-1, 1], (n, 4)).astype(np.float32)
+    x[::3] *= np.eye(4, dtype=np.float32)[rng.integers(0, 4, len(x[::3]))]
     x[7] = 0
     return x, rng.integers(0, 3, n), np.sort(rng.choice(2**32, n, replace=False)).astype(np.uint32)
 
