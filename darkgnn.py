@@ -14,8 +14,10 @@ import functools
 import io
 import os
 import platform
+import queue
 import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -286,6 +288,41 @@ def days_over(days):
             warn(f"{date} is not over yet (UTC): left for the next run")
             return
         yield date, day
+
+
+def ahead(days, device="cpu"):
+    """The same days, each made ready by a thread while the one before is learned from; an error comes in its place.
+
+    On CUDA the thread's copies to the device go by a stream of their own, beside the work of the main one.
+    """
+    asked, ready = queue.SimpleQueue(), queue.SimpleQueue()
+    stream = torch.cuda.Stream() if device == "cuda" else None
+
+    def make_ready():
+        while asked.get():
+            try:
+                with torch.cuda.stream(stream):             # does nothing for None
+                    day = next(days, None)
+                if stream:
+                    stream.synchronize()                    # this thread waits for the copy, not the main one
+                    if day and day.snapshot and day.snapshot.Ax is not None:
+                        day.snapshot.Ax.record_stream(torch.cuda.default_stream())  # its memory is free when both are
+                ready.put((day, None))
+            except BaseException as error:
+                ready.put((None, error))
+    threading.Thread(target=make_ready, daemon=True).start()  # daemon: a pipe that says nothing more ends nothing
+    try:
+        asked.put(True)
+        while True:
+            day, error = ready.get()
+            if error:
+                raise error
+            if day is None:
+                return
+            asked.put(True)
+            yield day
+    finally:
+        asked.put(False)
 
 
 def day_corpus(time, graph, order):
@@ -772,8 +809,11 @@ def main(argv=None):
                 say(f"going on after {memory.last}, day {memory.t}, from {args.state}")
                 if shard.rank() == 0:
                     report.remove_earlier(args.out, memory.last)
+            days = prepare(days, truth, args, warn)
+            if not args.state and shard.size() == 1:        # a state says what was read so far; ranks keep step
+                days = ahead(days, args.device)
             try:
-                rows, runs, n_hosts = follow(prepare(days, truth, args, warn), truth, args, say,
+                rows, runs, n_hosts = follow(days, truth, args, say,
                                              functools.partial(days_expected, summary), memory,
                                              functools.partial(save_state, args, summary) if args.state else None)
             except NothingNew:

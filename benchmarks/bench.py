@@ -216,14 +216,20 @@ def growth(quick, scale):
 
 
 def small(quick):
-    """Days of 100 hosts, half of them seen before, and about 1,500 ports most of which one host contacts."""
-    rng, days = np.random.default_rng(0), []
+    """Days of 100 hosts, half of them seen before, and about 1,300 ports most of which one host contacts.
+
+    As scanners do, a host sends every port the same packet, but for the TCP timestamp that half of the hosts put there.
+    """
+    rng, days, n = np.random.default_rng(0), [], 4000
     for _ in range(HISTORY + 1):
-        src = rng.choice(200, 100, replace=False).astype(np.uint32)[np.arange(4000) % 100]
-        rare = rng.random(4000) < 0.33
-        port = np.where(rare, rng.integers(1000, 65536, 4000), rng.integers(0, 8, 4000)).astype(np.int32)
-        other = packets_of_a_day(rng, 4000)
-        days.append((src, other[1], port, other[3]))
+        host = np.arange(n) % 100
+        src = rng.choice(200, 100, replace=False).astype(np.uint32)[host]
+        rare = rng.random(n) < 0.33
+        port = np.where(rare, rng.integers(1000, 65536, n), rng.integers(0, 8, n)).astype(np.int32)
+        _, dst, _, fields = packets_of_a_day(rng, n)
+        sent = {name: column[host] for name, column in fields.items()}
+        sent["timestamp"] = np.where(host % 2, fields["timestamp"], 0)
+        days.append((src, dst, port, sent))
     learner, device = training.new_learner("i-gcn-gru", 0, "cpu"), "cpu"
     past = [training.make_snapshot(*graph_with_features(*day), device) for day in days]
 

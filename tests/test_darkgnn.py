@@ -7,6 +7,8 @@ import json
 import re
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +128,45 @@ def test_tomorrow_changes_nothing_today(capsys, tmp_path, firewall):
     day = "embeddings/2022-01-01.npz"
     assert (tmp_path / "full" / day).read_bytes() == (tmp_path / "short" / day).read_bytes()
     assert not (tmp_path / "short" / "embeddings" / "2022-01-02.npz").exists()
+
+
+def test_days_are_made_ready_one_ahead():
+    """While a day is worked on the next one is made ready, and no other; they come in order and the thread ends."""
+    made, threads = [], threading.active_count()
+
+    def days():
+        for day in range(4):
+            made.append(day)
+            yield day
+    seen = []
+    for day in darkgnn.ahead(days()):
+        seen.append(day)
+        for _ in range(1000):
+            if len(made) == min(day + 2, 4):
+                break
+            time.sleep(0.01)
+        time.sleep(0.02)
+        assert made == list(range(min(day + 2, 4)))
+    assert seen == [0, 1, 2, 3]
+    first = darkgnn.ahead(days())
+    assert next(first) == 0
+    first.close()                                           # who stops early leaves no thread behind
+    for _ in range(1000):
+        if threading.active_count() == threads:
+            break
+        time.sleep(0.01)
+    assert threading.active_count() == threads
+
+
+def test_an_error_ahead_comes_in_its_place():
+    """The days before the one that fails are all handed out; then its error is raised."""
+    def days():
+        yield from "ab"
+        raise ValueError("c is broken")
+    came = darkgnn.ahead(days())
+    assert [next(came), next(came)] == ["a", "b"]
+    with pytest.raises(ValueError, match="c is broken"):
+        next(came)
 
 
 @pytest.mark.parametrize("model", [["i-gcn"], ["gcn-gru", "--epochs", 3]], ids=lambda model: model[0])
