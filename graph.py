@@ -168,21 +168,21 @@ def rows_for(A_hat, position, n_absent=1, loop=1):
 
 
 def twins(graph, x):
-    """The first node like each node: (N,) int64. Two leaves (one neighbour) are alike if that is the same node by an
-    edge of the same weight and their rows of x (N, d) are equal; every other node is like itself alone.
+    """The first node like each node: (N,) int64. Twins are leaves (one neighbour) of the same node by edges of the same
+    weight, whose rows of x (N, d) float32 are equal; every other node is like itself alone.
 
-    With x the node features or A_hat x, twins have the same row of A_hat x and of A_hat^2 x, and so on: whatever a GCN
-    computes is the same of both. Of a scanner's thousand ports that nobody else contacts most are twins.
+    With x the node features or A_hat x, every layer of a GCN gives twins the same row. Most of the ports that one
+    scanner tries and nobody else are twins.
     """
     n_hosts, twin = len(graph.hosts), np.arange(len(x))
     u, v = graph.edge_host, n_hosts + graph.edge_port
     for node, neighbour in ((u, v), (v, u)):
         leaf = np.bincount(node, minlength=len(x))[node] == 1  # edges at a leaf
         node, neighbour, weight = node[leaf], neighbour[leaf], graph.weight[leaf]
-        alike = np.column_stack([neighbour, weight, x[node].astype(np.float32).view(np.int32)])
-        mixed = alike @ np.random.default_rng(0).integers(-1 << 63, 1 << 63, alike.shape[1])  # equal rows: equal sums
+        alike = np.column_stack([neighbour, weight, np.ascontiguousarray(x[node]).view(np.int32)])  # bit by bit
+        mixed = alike @ np.random.default_rng(0).integers(-1 << 63, 1 << 63, alike.shape[1])
         _, first, of = np.unique(mixed, return_index=True, return_inverse=True)
-        equal = (alike == alike[first][of]).all(1)          # and unequal ones too, perhaps once in the life of the sun
+        equal = (alike == alike[first][of]).all(1)          # rows that share a sum by chance stay alone
         twin[node[equal]] = node[first][of][equal]
     return twin
 

@@ -24,8 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 MANY = 1.5  # times as many nodes as rows wanted of them: from there on propagating first is the cheaper order
 ROWS_OF_GRU = 8192  # rows of a GRU step computed at once with low_memory
-# Rows of the hidden layer computed at once: 1024 x 1024 floats stay in a core's cache; a GPU wants few launches.
-ROWS_AT_A_TIME = {"cpu": 1024, "cuda": 65536}
+AT_A_TIME = {"cpu": 1 << 20, "cuda": 1 << 26}  # numbers of a hidden layer: what a cache holds; a GPU wants few launches
 
 
 class Propagate(torch.autograd.Function):
@@ -85,9 +84,7 @@ class HiddenProduct(torch.autograd.Function):
         x, W1 = with_bias(x, W1, b1)
         ctx.save_for_backward(x, W1, W)
         out = x.new_empty(len(x), W.shape[1])
-        step = ROWS_AT_A_TIME[x.device.type]
-        for start in range(0, len(x), step):
-            rows = slice(start, start + step)
+        for rows in blocks(len(x), len(W), x):
             torch.mm((x[rows] @ W1).relu_(), W, out=out[rows])
         return out                                          # (N, out)
 
@@ -95,14 +92,45 @@ class HiddenProduct(torch.autograd.Function):
     def backward(ctx, g):
         x, W1, W = ctx.saved_tensors
         g_W1, g_W = torch.zeros_like(W1), torch.zeros_like(W)
-        step = ROWS_AT_A_TIME[x.device.type]
-        for start in range(0, len(x), step):
-            rows = slice(start, start + step)
+        for rows in blocks(len(x), len(W), x):
             z = (x[rows] @ W1).relu_()
             g_W.addmm_(z.T, g[rows])
             g_z = torch.ops.aten.threshold_backward(g[rows] @ W.T, z, 0)  # gradient where z > 0, else 0
             g_W1.addmm_(x[rows].T, g_z)
         return None, g_W1[:-1], g_W1[-1], g_W
+
+
+class PropagatedHidden(torch.autograd.Function):
+    """S ReLU(x W1 + b1) for sparse S, given with its transpose, a block of the hidden layer's columns at a time.
+
+    As above, the hidden layer is never there as a whole. x is data.
+    """
+
+    @staticmethod
+    def forward(ctx, S, S_T, x, W1, b1):
+        x, W1 = with_bias(x, W1, b1)
+        ctx.S_T = S_T
+        ctx.save_for_backward(x, W1)
+        out = x.new_empty(S.shape[0], W1.shape[1])
+        for columns in blocks(W1.shape[1], len(x), x):
+            out[:, columns] = S @ (x @ W1[:, columns]).relu_()
+        return out                                          # (rows of S, hidden)
+
+    @staticmethod
+    def backward(ctx, g):
+        x, W1 = ctx.saved_tensors
+        g_W1 = torch.empty_like(W1)
+        for columns in blocks(W1.shape[1], len(x), x):
+            z = (x @ W1[:, columns]).relu_()
+            g_z = torch.ops.aten.threshold_backward(ctx.S_T @ g[:, columns].contiguous(), z, 0)
+            g_W1[:, columns] = x.T @ g_z
+        return None, None, None, g_W1[:-1], g_W1[-1]
+
+
+def blocks(n, width, x):
+    """Slices of 0..n-1, each of as many as make AT_A_TIME numbers where one has `width` of them; 32 at least."""
+    step = max(32, AT_A_TIME[x.device.type] // width)
+    return [slice(start, start + step) for start in range(0, n, step)]
 
 
 class GraphConvolution(nn.Module):
@@ -158,9 +186,8 @@ class GCN(nn.Module):
             z = torch.relu(z) @ W                           # (N + absent, n_out)
         elif len(x) > MANY * rows[0].shape[0]:
             A, A_T, complete = (*rows, same)[:3]
-            x, W1 = with_bias(x, self.first.W, self.first.b)
-            z = (x @ W1).relu_()                            # (N + 1, hidden)
-            return complete(Propagate.apply(A, A_T, z) @ W) + b
+            z = PropagatedHidden.apply(A, A_T, x, self.first.W, self.first.b)  # (R, hidden)
+            return complete(z @ W).add_(b)
         else:
             z = HiddenProduct.apply(x, self.first.W, self.first.b, W)
         return propagate(rows, z).add_(b)                   # in place: one (R, n_out) less to touch

@@ -109,25 +109,21 @@ def make_window(snapshots, device):
     that were absent or twins on every day up to s have the same GRU state then, and are one row of h there.
     """
     today, days = snapshots[-1], []
-    g, n_hosts, n_ports = today.graph, len(today.graph.hosts), len(today.graph.ports)
-    state = np.arange(n_hosts + n_ports)                    # (N_t,) row of each node of day t in h, hosts before ports
+    g, n_hosts = today.graph, len(today.graph.hosts)
+    state = np.arange(n_hosts + len(g.ports))               # (N_t,) row of each node of day t in h, hosts before ports
     if today.Ax is not None:                                # before the first day h = 0: one row for all hosts, one
-        state, n_ports = (state >= n_hosts).astype(np.int64), 1  # for all ports
-    n_states = int(state.max()) + 1
+        state = (state >= n_hosts).astype(np.int64)         # for all ports
     for day in snapshots:
-        N = len(day.twin)
-        node = graphs.node_positions(day.graph, g)
+        N, node = len(day.twin), graphs.node_positions(day.graph, g)
         absent = node < 0                                   # absent nodes, all alike, are node N; or N, N + 1, ...
         node = np.where(absent, N if day.Ax is not None else N - 1 + absent.cumsum(), day.twin[node])
         total = int(node.max()) + 1
-        states, state = np.unique(state * total + node, return_inverse=True)
+        states, first, state = np.unique(state * total + node, return_index=True, return_inverse=True)
         before, node = np.divmod(states, total)             # (R,)
-        is_port = before >= n_states - n_ports
-        n_states, n_ports = len(states), int(is_port.sum())
-        wanted, now = np.unique(is_port * total + node, return_inverse=True)
+        wanted, now = np.unique((first >= n_hosts) * total + node, return_inverse=True)
         is_port, wanted = np.divmod(wanted, total)          # (D,)
-        loop = np.where(is_port, shard.rank() == 0, 1)      # a port's self-loop is on one rank
         position = np.where(wanted < N, wanted, -1)
+        loop = np.where(is_port, shard.rank() == 0, 1)      # a port's self-loop is on one rank
         if day.Ax is not None:
             rows = graphs.add_columns(graphs.rows_for(day.A_hat, position, loop=loop), np.append(day.twin, N))
             rows, used = graphs.without_empty_columns(rows)

@@ -4,7 +4,8 @@
     python benchmarks/bench.py [--quick] [--only NAME ...] [--threads N] [--json FILE] [--compare OLD.json]
     python benchmarks/bench.py --device cuda
 
-    steps        training step and embedding pass, one day of the paper's size, H = 5      bound: its dense products
+    steps        training step and embedding pass, one day of the paper's size, H = 5      bound: its dense products,
+                 those that it makes, and those that the plain form of the method would make
     fast         the same with reduced-precision products ("medium")                       bound: these products
     knn          3 nearest of 10,000, 100,000, 1,000,000 rows                              bound: similarity product
     packets      graph and features of 2 and 20 million packets                            bound: one lexsort
@@ -60,10 +61,7 @@ def paper_day(rng, scale, device="cpu"):
 
 
 def dense_products(window, backward):
-    """The matrix products that the step makes, alone: no sparse product, no elementwise work, no autograd.
-
-    Those of our form, W2 and the GRU's input weights multiplied first; the plain form's are about 1.4 times as long.
-    """
+    """The matrix products that the step makes, alone: no sparse product, no elementwise work, no autograd."""
     shape = torch.randn
     W1, W2, W, U = shape(37, 1024), shape(1024, 512), shape(512, 384), shape(128, 384)
     days = []
@@ -76,6 +74,8 @@ def dense_products(window, backward):
 
     def run():
         W_in = W2 @ W
+        if backward:
+            _ = W_in @ W.T, W2.T @ W_in
         for x, z1, z, g, gates, h in days:
             _ = x @ W1
             _ = z @ W_in
@@ -83,6 +83,23 @@ def dense_products(window, backward):
             if backward:
                 _ = gates @ U.T, h.T @ gates
                 _ = g @ W_in.T, z.T @ g, x.T @ z1
+    return run
+
+
+def plain_products(days, backward):
+    """Those of the plain form on the same days (method.md, section 9): each active node's row once a layer."""
+    shape, n = torch.randn, len(days[-1].A_hat.indptr) - 1
+    W1, W2, W, U = shape(37, 1024), shape(1024, 512), shape(512, 384), shape(128, 384)
+    z2, h, gates = shape(n, 512), shape(n, 128), shape(n, 384)
+
+    def run():
+        for day in days:
+            z1 = day.Ax @ W1
+            g1 = z1 @ W2
+            _ = z2 @ W, h @ U
+            if backward:
+                _ = gates @ U.T, h.T @ gates, gates @ W.T, z2.T @ gates
+                _ = g1 @ W2.T, z1.T @ g1, day.Ax.T @ z1
     return run
 
 
@@ -130,12 +147,14 @@ def peak():
 
 def steps(quick, targets=(1.5, 1.5), what=""):
     rng = np.random.default_rng(0)
-    window = training.make_window([paper_day(rng, 0.05 if quick else 1) for _ in range(HISTORY + 1)], "cpu")
-    learner = training.new_learner("i-gcn-gru", 0, "cpu")
-    yield measured(f"training step{what}", lambda: training.train_step(learner, window),
-                   f"its dense products{what}", dense_products(window, True), targets[0])
-    yield measured(f"embedding pass{what}", lambda: training.embed(learner, window),
-                   f"its dense products{what}", dense_products(window, False), targets[1])
+    days = [paper_day(rng, 0.05 if quick else 1) for _ in range(HISTORY + 1)]
+    window, learner = training.make_window(days, "cpu"), training.new_learner("i-gcn-gru", 0, "cpu")
+    for part, work, backward, target in (
+            ("training step", lambda: training.train_step(learner, window), True, targets[0]),
+            ("embedding pass", lambda: training.embed(learner, window), False, targets[1])):
+        yield measured(f"{part}{what}", work, f"its dense products{what}", dense_products(window, backward), target)
+        yield measured(f"  {part}{what}", work, f"the plain form's dense products{what}",
+                       plain_products(days, backward))
 
 
 def fast(quick):

@@ -128,17 +128,22 @@ def test_a_gradient_reaches_the_input_of_a_propagation():
     assert torch.autograd.gradcheck(lambda z: models.propagate(operator, z), z)
 
 
-@pytest.mark.parametrize("rows", [3, 1024])
-def test_hidden_product_by_blocks_is_the_plain_product(rows, monkeypatch):
-    """ReLU(x W1 + b1) W by blocks of rows equals the plain expression, values and all gradients."""
-    monkeypatch.setitem(models.ROWS_AT_A_TIME, "cpu", rows)
-    x, W1, b1, W = (torch.randn(*shape, requires_grad=True) for shape in ((10, 4), (4, 8), (8,), (8, 3)))
-    out, plain = models.HiddenProduct.apply(x.detach(), W1, b1, W), torch.relu(x.detach() @ W1 + b1) @ W
-    close(out, plain)
-    g = torch.randn_like(out)
-    for a, b in zip(torch.autograd.grad((out * g).sum(), (W1, b1, W)),
-                    torch.autograd.grad((plain * g).sum(), (W1, b1, W))):
-        close(a, b)
+@pytest.mark.parametrize("at_a_time", [1, 1 << 20])
+def test_the_hidden_layer_by_blocks_is_the_plain_one(at_a_time, monkeypatch):
+    """ReLU(x W1 + b1) W by blocks of rows and S ReLU(x W1 + b1) by blocks of columns: values and all gradients."""
+    monkeypatch.setitem(models.AT_A_TIME, "cpu", at_a_time)
+    x, W1, b1, W = (torch.randn(*shape, requires_grad=True) for shape in ((70, 4), (4, 80), (80,), (80, 3)))
+    S = torch.rand(5, 70) * (torch.rand(5, 70) < 0.3)
+    operator = [matrix.to_sparse_csr() for matrix in (S, S.T)]
+    assert len(models.blocks(70, 80, x)) == len(models.blocks(80, 70, x)) == (3 if at_a_time == 1 else 1)
+    z = torch.relu(x.detach() @ W1 + b1)
+    for out, plain in ((models.HiddenProduct.apply(x.detach(), W1, b1, W), z @ W),
+                       (models.PropagatedHidden.apply(*operator, x.detach(), W1, b1) @ W, S @ z @ W)):
+        close(out, plain)
+        g = torch.randn_like(out)
+        for a, b in zip(torch.autograd.grad((out * g).sum(), (W1, b1, W)),
+                        torch.autograd.grad((plain * g).sum(), (W1, b1, W), retain_graph=True)):
+            close(a, b)
 
 
 @pytest.mark.parametrize("alike", [False, True])

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
+from collections import Counter
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,17 +41,26 @@ CASES = [("i-gcn", (2,)), ("i-gcn", (LONELY,)), ("i-gcn-gru", (LONELY, 2, 3))]  
 
 
 def day_of_packets(t, n=1500):
-    """A day's packets; on day LONELY only hosts of rank 0 of two, rank 0 and 2 of three, send any."""
+    """A day's packets; on day LONELY only hosts of rank 0 of two, rank 0 and 2 of three, send any.
+
+    On the others there are twins: three ports that one host alone contacts, and nine hosts that contact one port alone.
+    """
     rng = np.random.default_rng(t)
     src = (rng.integers(0, 60, n) * 7919 + 3 * t).astype(np.uint32) % 97 + 2**31
     if t == LONELY:
         src = src[np.isin(src, [a for a in range(2**31, 2**31 + 97) if all(owned(a, R) != 1 for R in RANKS)])]
     n = len(src)
-    return SimpleNamespace(
-        time=np.sort(rng.random(n)), src=src, dst=rng.integers(2**25, 2**25 + 20, n).astype(np.uint32),
-        port=(rng.zipf(1.3, n) % 40).astype(np.int32), length=rng.integers(40, 1500, n).astype(np.uint16),
-        ttl=rng.integers(1, 256, n).astype(np.uint8), mss=None, window=rng.integers(0, 65536, n).astype(np.uint16),
-        timestamp=rng.integers(0, 2**32, n).astype(np.uint32), seq=rng.integers(2**25, 2**25 + 20, n).astype(np.uint32))
+    day = {"src": src, "dst": rng.integers(2**25, 2**25 + 20, n), "port": rng.zipf(1.3, n) % 40,
+           "length": rng.integers(40, 1500, n), "ttl": rng.integers(1, 256, n), "window": rng.integers(0, 65536, n),
+           "timestamp": rng.integers(0, 2**32, n), "seq": rng.integers(2**25, 2**25 + 20, n)}
+    if t != LONELY:
+        day = {name: np.append(column, np.full(234, 2**25)) for name, column in day.items()}
+        day["src"][n:] = 2**31 + 200 + np.repeat(np.arange(10), [180, *[6] * 9])
+        day["port"][n:] = np.repeat([101, 102, 103, 104], [60, 60, 60, 54])
+        day["seq"][n:] = 1
+    dtypes = {"port": np.int32, "length": np.uint16, "ttl": np.uint8, "window": np.uint16}
+    return SimpleNamespace(time=np.sort(rng.random(len(day["src"]))), mss=None, **{
+        name: column.astype(dtypes.get(name, np.uint32)) for name, column in day.items()})
 
 
 def owned(address, ranks):
@@ -69,6 +79,16 @@ def part_of(day, rank, size):
     if rows.start == rows.stop:
         return None
     return SimpleNamespace(**{name: None if column is None else column[rows] for name, column in vars(day).items()})
+
+
+@pytest.mark.parametrize("t", [0, 2, 3])
+def test_the_days_have_twins(t):
+    """What the tests below compare holds nodes that one process computes once, ports and hosts; a rank its hosts."""
+    graph, x, _ = one_process(t)
+    twin, n_hosts = training.make_snapshot(graph, x, "cpu").twin, len(graph.hosts)
+    assert len(np.unique(twin[:n_hosts])) == n_hosts - 8 and len(np.unique(twin[n_hosts:])) == len(twin) - n_hosts - 2
+    for R in RANKS:
+        assert max(Counter(owned(2**31 + 201 + i, R) for i in range(9)).values()) > 1
 
 
 def negatives_of(g):
