@@ -14,11 +14,10 @@ import functools
 import io
 import os
 import platform
-import queue
 import signal
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -290,39 +289,20 @@ def days_over(days):
         yield date, day
 
 
-def ahead(days, device="cpu"):
-    """The same days, each made ready by a thread while the one before is learned from; an error comes in its place.
-
-    On CUDA the thread's copies to the device go by a stream of their own, beside the work of the main one.
-    """
-    asked, ready = queue.SimpleQueue(), queue.SimpleQueue()
-    stream = torch.cuda.Stream() if device == "cuda" else None
-
-    def make_ready():
-        while asked.get():
-            try:
-                with torch.cuda.stream(stream):             # does nothing for None
-                    day = next(days, None)
-                if stream:
-                    stream.synchronize()                    # this thread waits for the copy, not the main one
-                    if day and day.snapshot and day.snapshot.Ax is not None:
-                        day.snapshot.Ax.record_stream(torch.cuda.default_stream())  # its memory is free when both are
-                ready.put((day, None))
-            except BaseException as error:
-                ready.put((None, error))
-    threading.Thread(target=make_ready, daemon=True).start()  # daemon: a pipe that says nothing more ends nothing
-    try:
-        asked.put(True)
-        while True:
-            day, error = ready.get()
-            if error:
-                raise error
-            if day is None:
-                return
-            asked.put(True)
+def ahead(days):
+    """The same days, each made ready by a thread while the one before is learned from; an error comes in its place."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, days, None)
+        while (day := coming.result()) is not None:
+            coming = thread.submit(next, days, None)
             yield day
-    finally:
-        asked.put(False)
+
+
+def may_read_ahead(args):
+    """Not standard input or a pipe, which may say nothing for a day; not with a state, which says what was read so far;
+    not several ranks, whose collectives keep step."""
+    return not args.state and shard.size() == 1 and all(
+        Path(path).is_file() or Path(path).is_dir() for path in args.input or ())
 
 
 def day_corpus(time, graph, order):
@@ -810,12 +790,11 @@ def main(argv=None):
                 if shard.rank() == 0:
                     report.remove_earlier(args.out, memory.last)
             days = prepare(days, truth, args, warn)
-            if not args.state and shard.size() == 1:        # a state says what was read so far; ranks keep step
-                days = ahead(days, args.device)
             try:
-                rows, runs, n_hosts = follow(days, truth, args, say,
-                                             functools.partial(days_expected, summary), memory,
-                                             functools.partial(save_state, args, summary) if args.state else None)
+                with contextlib.closing(ahead(days) if may_read_ahead(args) else days) as days:
+                    rows, runs, n_hosts = follow(days, truth, args, say, functools.partial(days_expected, summary),
+                                                 memory, functools.partial(save_state, args, summary) if args.state
+                                                 else None)
             except NothingNew:
                 if not memory.last:
                     raise

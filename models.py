@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-MANY = 1.5  # times as many nodes as rows wanted of them: from there on propagating first is the cheaper order
+MANY = 1.5  # times as many nodes as rows wanted of them: from there on propagating first is the faster order
 ROWS_OF_GRU = 8192  # rows of a GRU step computed at once with low_memory
 AT_A_TIME = {"cpu": 1 << 20, "cuda": 1 << 26}  # numbers of a hidden layer: what a cache holds; a GPU wants few launches
 
@@ -84,7 +84,7 @@ class HiddenProduct(torch.autograd.Function):
         x, W1 = with_bias(x, W1, b1)
         ctx.save_for_backward(x, W1, W)
         out = x.new_empty(len(x), W.shape[1])
-        for rows in blocks(len(x), len(W), x):
+        for rows in blocks(len(x), len(W), x.device):
             torch.mm((x[rows] @ W1).relu_(), W, out=out[rows])
         return out                                          # (N, out)
 
@@ -92,7 +92,7 @@ class HiddenProduct(torch.autograd.Function):
     def backward(ctx, g):
         x, W1, W = ctx.saved_tensors
         g_W1, g_W = torch.zeros_like(W1), torch.zeros_like(W)
-        for rows in blocks(len(x), len(W), x):
+        for rows in blocks(len(x), len(W), x.device):
             z = (x[rows] @ W1).relu_()
             g_W.addmm_(z.T, g[rows])
             g_z = torch.ops.aten.threshold_backward(g[rows] @ W.T, z, 0)  # gradient where z > 0, else 0
@@ -103,7 +103,7 @@ class HiddenProduct(torch.autograd.Function):
 class PropagatedHidden(torch.autograd.Function):
     """S ReLU(x W1 + b1) for sparse S, given with its transpose, a block of the hidden layer's columns at a time.
 
-    As above, the hidden layer is never there as a whole. x is data.
+    As above, the hidden layer itself is never there as a whole. x is data.
     """
 
     @staticmethod
@@ -112,7 +112,7 @@ class PropagatedHidden(torch.autograd.Function):
         ctx.S_T = S_T
         ctx.save_for_backward(x, W1)
         out = x.new_empty(S.shape[0], W1.shape[1])
-        for columns in blocks(W1.shape[1], len(x), x):
+        for columns in blocks(W1.shape[1], len(x), x.device):
             out[:, columns] = S @ (x @ W1[:, columns]).relu_()
         return out                                          # (rows of S, hidden)
 
@@ -120,16 +120,16 @@ class PropagatedHidden(torch.autograd.Function):
     def backward(ctx, g):
         x, W1 = ctx.saved_tensors
         g_W1 = torch.empty_like(W1)
-        for columns in blocks(W1.shape[1], len(x), x):
+        for columns in blocks(W1.shape[1], len(x), x.device):
             z = (x @ W1[:, columns]).relu_()
             g_z = torch.ops.aten.threshold_backward(ctx.S_T @ g[:, columns].contiguous(), z, 0)
             g_W1[:, columns] = x.T @ g_z
         return None, None, None, g_W1[:-1], g_W1[-1]
 
 
-def blocks(n, width, x):
-    """Slices of 0..n-1, each of as many as make AT_A_TIME numbers where one has `width` of them; 32 at least."""
-    step = max(32, AT_A_TIME[x.device.type] // width)
+def blocks(n, width, device):
+    """Slices of 0..n-1, each of as many as make the device's AT_A_TIME, where one is `width` numbers; 32 at least."""
+    step = max(32, AT_A_TIME[device.type] // width)
     return [slice(start, start + step) for start in range(0, n, step)]
 
 
@@ -167,24 +167,27 @@ class GCN(nn.Module):
         """The last layer and a linear map after it as one: (W2 weight, b2 weight + bias), for `linear_of`."""
         return self.second.W @ weight, self.second.b @ weight + bias  # (hidden, n_out), (n_out,)
 
-    def linear_of(self, rows, x, W, b):
-        """z[rows] @ weight + bias for the last layer's z, without forming z. Exact identities:
+    def linear_of(self, rows, x, W, b, many=None):
+        """z[rows] @ weight + bias, (R, n_out), of the last layer's z, which is never formed.
+
+        (W, b) is self.followed_by(weight, bias). Exact identities:
 
         A_hat (x W1) = (A_hat x) W1: propagation of the input does not depend on weights and is done beforehand;
-        (A_hat z W2 + b2) weight = A_hat (z (W2 weight)) + b2 weight: (W, b) is self.followed_by(weight, bias);
+        (A_hat z W2 + b2) weight = A_hat (z (W2 weight)) + b2 weight;
         rows of A_hat z are products of rows of A_hat: only the rows wanted are propagated;
-        A_hat (z W) = (A_hat z) W: where few rows are wanted of many nodes, they are propagated first.
+        A_hat (z W) = (A_hat z) W: where `many` times (None: MANY) as many nodes are there as rows wanted, these are
+        propagated first, which is faster, and keeps (R, hidden) numbers for the backward pass.
 
-        rows = (S, S_T): the rows of A_hat that are wanted, (R, N + absent), see graph.rows_for; columns past N
-        stand for nodes absent on this day, whose z is ReLU(b1) W2 + b2.
-        x: with node features the propagated features A_hat x with one zero row below, (N + 1, n_features). Without,
-        a triple (A_hat operator, rows of W1 of the N nodes, rows of W1 of the absent nodes). Returns (R, n_out).
+        rows = (S, S_T): the R rows of A_hat that are wanted, see graph.rows_for; a column past the N nodes' stands for
+        nodes absent on this day, whose z is ReLU(b1) W2 + b2.
+        x: with node features those of A_hat x, with one zero row below: a row for each column of S. Without, a triple
+        (A_hat operator, rows of W1 of the N nodes, rows of W1 of the absent nodes).
         """
         if isinstance(self.first, NodeRows):
             operator, present, absent = x
             z = torch.cat([self.first(operator, present), self.first.alone(absent)])
             z = torch.relu(z) @ W                           # (N + absent, n_out)
-        elif len(x) > MANY * rows[0].shape[0]:
+        elif len(x) > (many or MANY) * rows[0].shape[0]:
             A, A_T, complete = (*rows, same)[:3]
             z = PropagatedHidden.apply(A, A_T, x, self.first.W, self.first.b)  # (R, hidden)
             return complete(z @ W).add_(b)
@@ -306,9 +309,9 @@ class StaticEmbedder(nn.Module):
 
     def forward(self, days, mean=mean_of_rows, who=None):
         """days, mean and who as TemporalEmbedder takes them, of one day -> embeddings (N, E) of that day's nodes."""
-        (rows, x, now, _), = days
+        (rows, x, *_), = days                               # one day's states are its rows
         z = self.gcn.linear_of(rows, x, *self.gcn.followed_by(self.linear.weight.T, self.linear.bias))
-        return self.norm(rows_of(rows_of(torch.relu(z), now), who), mean)  # (N, E)
+        return self.norm(rows_of(torch.relu(z), who), mean)  # (N, E)
 
 
 class TemporalEmbedder(nn.Module):
@@ -343,7 +346,8 @@ class TemporalEmbedder(nn.Module):
 
     def step(self, rows, x, now, before, h, W, b):
         """The GRU's states (R, E) after one more day."""
-        x_W, h = rows_of(self.gcn.linear_of(rows, x, W, b), now), rows_of(h, before)  # (R, 3 E), (R, E)
+        x_W = rows_of(self.gcn.linear_of(rows, x, W, b, many=4 * MANY if self.low_memory else None), now)  # (R, 3 E)
+        h = rows_of(h, before)                              # (R, E)
         if self.low_memory:
             return StepByBlocks.apply(self.gru, x_W, h, self.gru.U, self.gru.c)
         return self.gru.step(x_W, h)
@@ -368,8 +372,8 @@ class LinkPredictor(nn.Module):
         a, b = F.linear(z_host, W_host, self.first.bias), F.linear(z_port, W_port)  # (nodes, hidden)
         if not self.low_memory:
             return self.of_pairs(a, b, host, port)
-        blocks = zip(host.split(len(a) + len(b)), port.split(len(a) + len(b)))
-        return torch.cat([recompute(self.of_pairs, a, b, *block) for block in blocks])
+        pairs = zip(host.split(len(a) + len(b)), port.split(len(a) + len(b)))
+        return torch.cat([recompute(self.of_pairs, a, b, *block) for block in pairs])
 
     def of_pairs(self, a, b, host, port):
         z = torch.relu(a.index_select(0, host) + b.index_select(0, port))  # (pairs, hidden)

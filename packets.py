@@ -98,6 +98,7 @@ class Summary:
     first: float | None = None  # time of the first packet given out, UTC seconds
     last: float | None = None
     bytes_read: int = 0  # of the files as they lie on disk, compressed or not
+    bytes_seen: int = 0  # of bytes_read, those when days_seen was counted
     bytes_total: int | None = 0  # None where it cannot be known: standard input and pipes
     warnings: list = field(default_factory=list)  # lines
     done_files: int = 0  # left out unread: `read_days` read them in an earlier run
@@ -110,8 +111,8 @@ class Summary:
 
     @property
     def fraction(self):
-        """Share of the input read so far, 0..1; None where it cannot be known."""
-        return self.bytes_read / self.bytes_total if self.bytes_total else None
+        """Share of the input that holds the days_seen, 0..1; None where it cannot be known."""
+        return self.bytes_seen / self.bytes_total if self.bytes_total else None
 
 
 def merged(summaries):
@@ -180,7 +181,7 @@ def read_days(paths, summary, year=None, strict=False, after=None, known=(), sha
             _read_until(file, end, pending, done)
             opened.append(file)
         opened = [file for file in opened if file.chunks]
-        summary.days_seen = summary.days + len(pending)
+        summary.days_seen, summary.bytes_seen = summary.days + len(pending), summary.bytes_read
         day = min(pending, default=np.inf)
         if (day + 1) * DAY + SLACK > end or day == np.inf:
             continue  # the file expected on this day had no packet on it

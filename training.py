@@ -105,8 +105,8 @@ def make_window(snapshots, device):
     """The Window that ends on the last of `snapshots`, oldest first.
 
     Day s enters through the rows of A_hat^s that belong to the nodes of day t; nodes absent on s share one constant
-    (method.md section 4) or, without node features, have their own rows of W. An exact identity: with features, nodes
-    that were absent or twins on every day up to s have the same GRU state then, and are one row of h there.
+    (method.md section 4) or, without node features, have their own rows of W. An exact identity: with features, hosts,
+    or ports, that were absent or twins on every day up to s have the same GRU state then: one row of h for them.
     """
     today, days = snapshots[-1], []
     g, n_hosts = today.graph, len(today.graph.hosts)

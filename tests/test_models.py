@@ -135,7 +135,7 @@ def test_the_hidden_layer_by_blocks_is_the_plain_one(at_a_time, monkeypatch):
     x, W1, b1, W = (torch.randn(*shape, requires_grad=True) for shape in ((70, 4), (4, 80), (80,), (80, 3)))
     S = torch.rand(5, 70) * (torch.rand(5, 70) < 0.3)
     operator = [matrix.to_sparse_csr() for matrix in (S, S.T)]
-    assert len(models.blocks(70, 80, x)) == len(models.blocks(80, 70, x)) == (3 if at_a_time == 1 else 1)
+    assert len(models.blocks(70, 80, x.device)) == len(models.blocks(80, 70, x.device)) == (3 if at_a_time == 1 else 1)
     z = torch.relu(x.detach() @ W1 + b1)
     for out, plain in ((models.HiddenProduct.apply(x.detach(), W1, b1, W), z @ W),
                        (models.PropagatedHidden.apply(*operator, x.detach(), W1, b1) @ W, S @ z @ W)):
