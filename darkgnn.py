@@ -743,6 +743,7 @@ def kept_memory(args):
 
 
 def save_state(args, summary, memory):
+    """Replace the state by this memory and the files that all ranks have read so far; rank 0 writes."""
     files = packets.merged(shard.all_objects(summary)).finished if summary else {}
     whole = remember(memory, args, files)
     if shard.rank() == 0:
@@ -750,6 +751,7 @@ def save_state(args, summary, memory):
 
 
 def write_hosts(args, memory):
+    """hosts.csv of all ranks' hosts; rank 0 writes."""
     table = all_hosts(memory)
     if shard.rank() == 0:
         state.write_hosts(args.out / "hosts.csv", table, memory.names)
@@ -790,11 +792,12 @@ def main(argv=None):
                 if shard.rank() == 0:
                     report.remove_earlier(args.out, memory.last)
             days = prepare(days, truth, args, warn)
+            days = ahead(days) if may_read_ahead(args) else days
+            save = functools.partial(save_state, args, summary) if args.state else None
             try:
-                with contextlib.closing(ahead(days) if may_read_ahead(args) else days) as days:
+                with contextlib.closing(days):              # ends the thread of `ahead`, however the run ends
                     rows, runs, n_hosts = follow(days, truth, args, say, functools.partial(days_expected, summary),
-                                                 memory, functools.partial(save_state, args, summary) if args.state
-                                                 else None)
+                                                 memory, save)
             except NothingNew:
                 if not memory.last:
                     raise

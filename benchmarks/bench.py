@@ -88,7 +88,7 @@ def dense_products(window, backward):
 
 def plain_products(days, backward):
     """Those of the plain form on the same days (method.md, section 9): each active node's row once a layer."""
-    shape, n = torch.randn, len(days[-1].A_hat.indptr) - 1
+    shape, n = torch.randn, days[-1].A_hat.shape[0]
     W1, W2, W, U = shape(37, 1024), shape(1024, 512), shape(512, 384), shape(128, 384)
     z2, h, gates = shape(n, 512), shape(n, 128), shape(n, 384)
 
