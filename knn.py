@@ -8,8 +8,9 @@
     m           (n,)     other hosts among the n in a host's /24
 
 The search goes through blocks of queries and blocks of candidates with a running top k: memory is bounded by one
-block, never n x n. Of a block only the maxima of groups are looked at, then the few groups that matter. CPU and
-CUDA run the same code. Imports torch only.
+block, never n x n. Where rows are searched among themselves each similarity is computed once and serves both rows. Of a
+block only the maxima of groups are looked at, then the few groups that matter. CPU and CUDA run the same code. Imports
+torch only.
 """
 
 from typing import NamedTuple
@@ -17,9 +18,9 @@ from typing import NamedTuple
 import torch
 
 UNKNOWN = 0
-GROUP = 16  # neighbouring candidates whose similarities are reduced to their maximum before anything is selected
-BLOCKS = {"cpu": (512, 16384, 2048),  # queries, candidates, and candidates of a product: its 4 MB stay in the cache
-          "cuda": (8192, 65536, 65536)}
+GROUP = 16  # consecutive rows whose similarities are reduced to their maximum before anything is selected
+BLOCKS = {  # queries, candidates; rows of either among themselves; similarities of a product: they stay in the cache
+    "cpu": (512, 16384, 2048, 1 << 20), "cuda": (8192, 65536, 32768, 1 << 30)}
 
 
 def same(x):
@@ -47,7 +48,8 @@ def nearest(x, k, metric="cosine", exclude_self=True, queries=None, query_block=
 
     queries (q, E), or None for x itself; exclude_self then leaves each row out of its own neighbours. Fewer than k
     candidates: as many columns as there are. metric "cosine" (a zero row is similar 0 to everything) or
-    "euclidean" (similarity = minus the distance). Memory: query_block x block similarities (None: BLOCKS).
+    "euclidean" (similarity = minus the distance). Memory: query_block x block similarities, of x among itself
+    block x block (None: BLOCKS).
     Raises ValueError for another metric, k < 1, or shapes that do not fit.
     """
     if metric not in ("cosine", "euclidean"):
@@ -55,29 +57,25 @@ def nearest(x, k, metric="cosine", exclude_self=True, queries=None, query_block=
     if k < 1 or x.ndim != 2 or (queries is not None and queries.shape[1:] != x.shape[1:]):
         shape = tuple((x if queries is None else queries).shape)
         raise ValueError(f"expected k >= 1 and rows of one width, got k = {k}, x {tuple(x.shape)}, queries {shape}")
-    exclude_self = exclude_self and queries is None
-    # Euclidean: |q - x|^2 = |q|^2 - 2 (q x - |x|^2 / 2), in float64: the difference of large squares cancels in float32
-    prepare = unit if metric == "cosine" else torch.Tensor.double
-    x, queries = prepare(x), None if queries is None else prepare(queries)
-    queries = x if queries is None else queries
-    offset = x.square().sum(1, keepdim=True) / 2 if metric == "euclidean" else None
-
+    itself = queries is None
+    exclude_self = exclude_self and itself
+    prepare = unit if metric == "cosine" else torch.Tensor.double  # float32: |q|^2 + |x|^2 - 2 q x would cancel
+    queries = prepare(x if itself else queries)
     k = max(0, min(k, len(x) - exclude_self))
-    similarity = x.new_full((len(queries), k), torch.finfo(x.dtype).min)
+    similarity = queries.new_full((len(queries), k), torch.finfo(queries.dtype).min)
     neighbours = torch.zeros(len(queries), k, dtype=torch.int64, device=x.device)
-    query_block, block = query_block or BLOCKS[x.device.type][0], block or BLOCKS[x.device.type][1]
-    buffer = x.new_empty(whole_groups(min(block, len(x))) * min(query_block, len(queries)))
-    for q in range(0, len(queries) if k else 0, query_block):
-        query = queries[q : q + query_block]
-        best, who = similarity[q : q + query_block], neighbours[q : q + query_block]  # (queries, k), the running top
-        for c in range(0, len(x), block):
-            s, maxima = similarities(x[c : c + block], query, None if offset is None else offset[c : c + block],
-                                     c - q if exclude_self else None, buffer)
-            merge(s, maxima, c, best, who)
-    if metric == "euclidean":
-        squared = queries.square().sum(1, keepdim=True) - 2 * similarity
-        similarity = -squared.clamp(min=0).sqrt()
-    return similarity, neighbours
+    block = block or BLOCKS[x.device.type][2 if itself else 1]
+    query_block = block if itself else query_block or BLOCKS[x.device.type][0]
+    buffer = queries.new_empty(whole_groups(min(block, len(x))) * whole_groups(min(query_block, len(queries))))
+    for c in range(0, len(x) if k else 0, block):
+        candidates = queries[c : c + block] if itself else prepare(x[c : c + block])
+        for q in range(0, c + 1 if itself else len(queries), query_block):
+            query, below, diagonal = queries[q : q + query_block], itself and q < c, exclude_self and q == c
+            s, of_queries, of_candidates = similarities(candidates, query, metric, diagonal, below, buffer)
+            merge(s, of_queries, c, similarity[q : q + query_block], neighbours[q : q + query_block])
+            if below:                                       # s[i, j] is s[j, i]: candidates find queries as well
+                merge(s.permute(3, 2, 1, 0), of_candidates, q, similarity[c : c + block], neighbours[c : c + block])
+    return (similarity if metric == "cosine" else -(-2 * similarity).clamp(min=0).sqrt()), neighbours
 
 
 def unit(x):
@@ -90,28 +88,45 @@ def whole_groups(n):
     return -(-n // GROUP) * GROUP
 
 
-def similarities(x, query, offset, diagonal, buffer):
-    """x query^T - offset for a block of candidates x, in `buffer`, and its maxima over groups of candidates.
+def by_groups(x):
+    """Rows of x (n, d) by their place in their group, then by group: (GROUP * groups, d); what fills them up is 0."""
+    x = torch.nn.functional.pad(x, (0, 0, 0, whole_groups(len(x)) - len(x)))
+    return x.view(-1, GROUP, x.shape[1]).transpose(0, 1).reshape(x.shape)
 
-    Returns (s (groups, GROUP, queries), maxima (groups, filled up to a multiple of GROUP, queries)). What is no
-    candidate gets the lowest float: entries past the end of x and, unless diagonal is None, entries (i, i + diagonal),
-    a row and itself.
+
+def similarities(x, query, metric, diagonal, both, buffer):
+    """Similarities of candidates x and queries, in `buffer`, and their maxima over groups: (s, (G, GROUP, H), ...).
+
+    s (G, GROUP, GROUP, H): s[i, a, b, j] is that of candidate i * GROUP + a and query j * GROUP + b: their product, or
+    minus half the squared distance. The maxima (G, GROUP, H) over each query's groups of candidates; with `both` also
+    those (H, GROUP, G) over each candidate's groups of queries, else None. What is no pair gets the lowest float:
+    places that fill up a group and, with `diagonal`, a row and itself.
     """
-    lowest = torch.finfo(x.dtype).min
-    s = buffer[: whole_groups(len(x)) * len(query)].view(-1, GROUP, len(query))
-    maxima, tile = s.new_empty(whole_groups(len(s)), len(query)), BLOCKS[x.device.type][2]
-    maxima[len(s) :] = lowest
-    for i in range(0, len(x), tile):                        # each tile's maxima while it is in the cache
-        rows, groups = slice(i, i + tile), slice(i // GROUP, (i + tile) // GROUP)
-        part, n = s[groups].view(-1, len(query)), len(x[rows])
-        torch.mm(x[rows], query.T, out=part[:n])
-        part[n:] = lowest
-        if offset is not None:
-            part[:n] -= offset[rows]
-        if diagonal is not None:
-            part.diagonal(i + diagonal).fill_(lowest)
-        torch.amax(s[groups], 1, out=maxima[: len(s)][groups])
-    return s, maxima
+    lowest, n, m = torch.finfo(x.dtype).min, len(x), len(query)
+    columns, H = by_groups(query).T, whole_groups(m) // GROUP
+    s = buffer[: whole_groups(n) * H * GROUP].view(-1, GROUP, GROUP, H)
+    of_queries, of_candidates = s.new_empty(len(s), GROUP, H), s.new_empty(len(s), GROUP, H) if both else None
+    if metric == "euclidean":
+        half, half_query = x.square().sum(1, keepdim=True) / 2, columns.square().sum(0) / 2
+    tile = max(1, BLOCKS[x.device.type][3] // (GROUP * GROUP * H))  # groups of a product
+    for i in range(0, len(s), tile):                        # each tile's maxima while it is in the cache
+        rows, groups = slice(i * GROUP, (i + tile) * GROUP), slice(i, i + tile)
+        part = s[groups]
+        product = part.view(-1, GROUP * H)[: len(x[rows])]
+        torch.mm(x[rows], columns, out=product)
+        if metric == "euclidean":
+            product -= half[rows]
+            product -= half_query
+        if i + tile >= len(s) and n % GROUP:
+            part[-1, n % GROUP :] = lowest
+        if m % GROUP:
+            part[:, :, m % GROUP :, -1] = lowest
+        if diagonal:
+            part[..., groups].diagonal(dim1=0, dim2=3).diagonal(dim1=0, dim2=1).fill_(lowest)
+        torch.amax(part, 1, out=of_queries[groups])
+        if both:
+            torch.amax(part, 2, out=of_candidates[groups])
+    return s, of_queries, of_candidates.permute(2, 1, 0) if both else None
 
 
 def merge(s, maxima, first, best, who):
@@ -120,24 +135,22 @@ def merge(s, maxima, first, best, who):
     s and maxima as from `similarities`; best, who (queries, k).
     """
     k = best.shape[1]
-    gain = (maxima.amax(0) > best[:, -1]).nonzero()[:, 0]   # queries with something better: ever fewer
-    value, at = largest(s.flatten(0, 1), gain, k, maxima)
+    bar = torch.nn.functional.pad(best[:, -1], (0, whole_groups(len(best)) - len(best)), value=torch.inf)
+    b, j = (maxima.amax(0) > bar.view(-1, GROUP).T).nonzero().T  # queries with something better: ever fewer
+    gain = j * GROUP + b
+    value, at = largest(s, maxima, b, j, k)
     best[gain], column = top(torch.cat([best[gain], value], 1), k)  # earlier blocks come first: ties by number
     who[gain] = torch.cat([who[gain], at + first], 1).gather(1, column)
 
 
-def largest(s, columns, k, maxima=None):
-    """The k largest entries of the given columns of s (n, queries), as `top` orders them: (values, rows) (columns, k).
+def largest(s, maxima, b, j, k):
+    """The k largest of s[:, :, b, j], for each of b, j (queries,), as `top` orders them: (values, rows) (queries, k).
 
-    A column's k largest lie in its k groups of rows of largest maximum (ties: the upper group): each of those holds
-    an entry that comes before all entries of any other group. maxima: those of the groups, where they are known.
+    They lie in the query's k groups of largest maximum (ties: the upper group): each of those holds an entry that
+    comes before all entries of any other group.
     """
-    if maxima is None and (len(s) <= 4 * GROUP or len(s) % GROUP):
-        return top(s.index_select(1, columns).T, k)
-    s = s.view(-1, GROUP, s.shape[1])
-    maxima = s.amax(1) if maxima is None else maxima
-    group = largest(maxima, columns, min(k, len(s)))[1].sort(dim=1)[0]  # (columns, k) ascending
-    value, at = top(s[group, :, columns[:, None]].flatten(1), k)
+    group = top(maxima[:, b, j].T, k)[1].sort(dim=1)[0]     # (queries, k or all groups) ascending
+    value, at = top(s[group, :, b[:, None], j[:, None]].flatten(1), k)
     return value, group.gather(1, at // GROUP) * GROUP + at % GROUP
 
 

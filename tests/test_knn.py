@@ -151,11 +151,11 @@ def test_report_without_labels_is_empty():
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("k", [1, 3, 8, 9, 40])
-@pytest.mark.parametrize(("group", "tile"), [(16, 32), (16, 1024), (2, 32)])
+@pytest.mark.parametrize(("group", "tile"), [(16, 2048), (16, 1 << 20), (2, 1)])
 def test_groups_and_tiles_lose_no_neighbour(device, k, group, tile, monkeypatch):
     """Over many groups, tiles and blocks, with many equal similarities, it is the full matrix's stable sort."""
-    monkeypatch.setattr(knn, "GROUP", group)                # 2: groups of groups of groups
-    monkeypatch.setattr(knn, "BLOCKS", {"cpu": (64, 160, tile), "cuda": (64, 160, tile)})
+    monkeypatch.setattr(knn, "GROUP", group)
+    monkeypatch.setattr(knn, "BLOCKS", {device: (64, 160, 90, tile)})
     of = torch.randint(0, 9, (500, 2), generator=torch.Generator().manual_seed(0))
     x = torch.nn.functional.one_hot(of, 9).sum(1)[:, :8].float().to(device)  # e_i + e_j: few distinct similarities
     for queries in (None, x[:70]):
@@ -175,13 +175,25 @@ def test_top_is_a_stable_sort(k):
 
 
 def test_the_full_matrix_is_never_formed(monkeypatch):
-    """Peak: no product of more than query_block x block similarities, and one buffer for all of them."""
+    """Peak: no product of more than query_block x block similarities (block x block), and one buffer for all."""
     seen, plain = [], torch.mm
     monkeypatch.setattr(torch, "mm", lambda a, b, out: plain(a, b, out=out) if seen.append(
         (len(a), b.shape[1], out.untyped_storage().data_ptr())) is None else None)
-    knn.nearest(torch.randn(100, 4), 3, query_block=16, block=32)
-    assert seen and max(c for c, _, _ in seen) <= 32 and max(q for _, q, _ in seen) <= 16
-    assert len({storage for _, _, storage in seen}) == 1
+    x = torch.randn(100, 4)
+    for queries, width in ((x[:50], 16), (None, 32)):
+        seen.clear()
+        knn.nearest(x, 3, queries=queries, query_block=16, block=32)
+        assert seen and max(c for c, _, _ in seen) <= 32 and max(q for _, q, _ in seen) <= width
+        assert len({storage for _, _, storage in seen}) == 1
+
+
+def test_among_themselves_a_similarity_is_computed_once(monkeypatch):
+    """Blocks above the diagonal are never multiplied: of 10 x 10 blocks 55 are."""
+    seen, plain = [], torch.mm
+    monkeypatch.setattr(torch, "mm", lambda a, b, out: plain(a, b, out=out) if seen.append(
+        len(a) * b.shape[1]) is None else None)
+    knn.nearest(torch.randn(320, 4), 3, block=32)
+    assert sum(seen) == 55 * 32 * 32
 
 
 def agreement_by_hand(addresses, neighbours):
