@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 import torch
+from torch.optim.adam import adam
 
 import darkvec
 import graph as graphs
@@ -61,11 +62,46 @@ class NodeTable(NamedTuple):
 NO_NODES = NodeTable(np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int64))
 
 
+class Adam:
+    """Adam with the weight decay added to the gradient, by the function behind torch.optim.Adam, to the same bits.
+
+    That class imports PyTorch's compiler at its first step: two seconds of every run. state: {parameter: {"step",
+    "exp_avg", "exp_avg_sq"}} of those that had a gradient; saved in PyTorch's layout.
+    """
+
+    def __init__(self, parameters, learning_rate, weight_decay):
+        self.parameters, self.state = list(parameters), {}
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+
+    def zero_grad(self):
+        for W in self.parameters:
+            W.grad = None
+
+    @torch.no_grad()
+    def step(self):
+        moved = [W for W in self.parameters if W.grad is not None]
+        for W in moved:
+            if W not in self.state:
+                self.state[W] = {"step": torch.zeros((), device=W.device),
+                                 "exp_avg": torch.zeros_like(W), "exp_avg_sq": torch.zeros_like(W)}
+        step, m, v = ([self.state[W][name] for W in moved] for name in ("step", "exp_avg", "exp_avg_sq"))
+        adam(moved, [W.grad for W in moved], m, v, [], step, lr=self.learning_rate, beta1=0.9, beta2=0.999, eps=1e-8,
+             weight_decay=self.weight_decay, amsgrad=False, maximize=False,
+             fused=True)                                    # one pass: 7 times faster for many rows
+
+    def state_dict(self):
+        return {"state": {i: self.state[W] for i, W in enumerate(self.parameters) if W in self.state}}
+
+    def load_state_dict(self, saved):
+        self.state = {W: {name: value.to(W.device, copy=True) for name, value in saved["state"][i].items()}
+                      for i, W in enumerate(self.parameters) if i in saved["state"]}
+
+
 @dataclass
 class Learner:
     embedder: torch.nn.Module
     head: models.LinkPredictor | None
-    optimizer: torch.optim.Optimizer | None
+    optimizer: Adam | None
     generator: torch.Generator
 
 
@@ -173,8 +209,7 @@ def new_learner(model, seed, device, n_features=37, hidden=1024, gcn_out=512, n_
         torch.manual_seed(seed)
         embedder = kind(n_features, hidden, gcn_out, n_out).to(device)
         predictor = models.LinkPredictor(n_out, head, low_memory).to(device)
-    optimizer = torch.optim.Adam([*embedder.parameters(), *predictor.parameters()], lr=learning_rate,
-                                 weight_decay=weight_decay, fused=True)  # one pass: 7 times faster for many rows
+    optimizer = Adam([*embedder.parameters(), *predictor.parameters()], learning_rate, weight_decay)
     stream = seed ^ 0x9E3779B9 ^ (shard.rank() * 0x85EBCA6B & 0xFFFFFFFF)  # not the one that made the weights, and
     generator = torch.Generator(device).manual_seed(stream)  # on each rank another
     return Learner(embedder, predictor, optimizer, generator)
@@ -195,9 +230,9 @@ def change_moments(learner, change):
     """Adam's two moments of the first W become change(moment) each."""
     W = learner.embedder.gcn.first.W
     W.grad = None
-    state = learner.optimizer.state[W]
-    for name in state.keys() & {"exp_avg", "exp_avg_sq"}:
-        state[name] = change(state[name])
+    if W in learner.optimizer.state:
+        state = learner.optimizer.state[W]
+        state |= {name: change(state[name]) for name in ("exp_avg", "exp_avg_sq")}
 
 
 def can_train(window):

@@ -6,6 +6,7 @@ from test_graph import random_packets
 import graph as graphs
 import training
 
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
 WIDTHS = {"n_features": 37, "hidden": 16, "gcn_out": 8, "n_out": 6, "head": 4}
 
 
@@ -176,6 +177,27 @@ def test_epochs_without_patience_are_all_taken():
     training.train(learner, [training.make_window(snapshots(1), "cpu")], 4)
     steps = {state["step"].item() for state in learner.optimizer.state.values()}
     assert steps == {4}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_adam_is_that_of_pytorch(device):
+    """Step by step the weights of torch.optim.Adam with weight decay, also where it goes on from a saved state."""
+    ours, theirs = ([torch.nn.Parameter(torch.ones(n, 3, device=device)) for n in (40, 1, 2)] for _ in range(2))
+    optimizer = training.Adam(ours, 1e-2, 5e-3)
+    reference = torch.optim.Adam(theirs, 1e-2, weight_decay=5e-3, fused=True)
+    for step in range(6):
+        if step == 3:
+            saved, optimizer = optimizer.state_dict(), training.Adam(ours, 1e-2, 5e-3)
+            optimizer.load_state_dict(saved)
+        for a, b in zip(ours[:2], theirs):                  # the third never has a gradient
+            a.grad = torch.randn(a.shape, generator=torch.Generator().manual_seed(step)).to(device)
+            b.grad = a.grad.clone()
+        optimizer.step()
+        reference.step()
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs))
+    assert optimizer.state_dict()["state"].keys() == reference.state_dict()["state"].keys() == {0, 1}
+    optimizer.zero_grad()
+    assert ours[0].grad is None
 
 
 def complete_day():
