@@ -254,8 +254,8 @@ def prepare(days, truth, args, warn):
                 warn(f"{date}: the trace has no {', '.join(sorted(missing))}: these features are 0")
                 lacking |= missing
             raw = shard.raw_features(traffic, graph) if traffic else features.node_features(
-                graph.edge_host, graph.edge_port, graph.weight, n_hosts, n_ports, day.dst[order],
-                {name: getattr(day, name)[order] for name in features.FIELDS if name in present})
+                graph.edge_host, graph.edge_port, graph.weight, n_hosts, n_ports, day.dst,
+                {name: getattr(day, name) for name in features.FIELDS if name in present}, order)
             x = SCALINGS[args.feature_scaling](raw, n_hosts)
         if args.model == "i-darkvec":
             corpus = day_corpus(day.time, graph, order)

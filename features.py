@@ -28,6 +28,7 @@ import scipy.special
 FIELDS = ("length", "ttl", "mss", "window", "timestamp")  # packet columns of features 12-36, in this order
 N_FEATURES = 37
 NOTHING = np.iinfo(np.int64)  # the minimum of no samples is its max, the maximum its min
+AT_A_TIME = 1 << 16  # packets that are counted at once: they stay in the cache
 
 
 class Moments(NamedTuple):
@@ -44,32 +45,70 @@ def same(x):
     return x
 
 
-def node_features(edge_host, edge_port, weight, n_hosts, n_ports, address, fields):
+def node_features(edge_host, edge_port, weight, n_hosts, n_ports, address, fields, order=None):
     """The day's raw features x (N, 37) float64, hosts first, then ports (paper Table 1).
 
     edge_host, edge_port, weight (E,): the day's edges, sorted by (host, port). address (n,): the darknet address of
     each packet, unsigned 32-bit; fields: {name in FIELDS: (n,) whole numbers in [0, 2^32) per packet, 0 = option
-    absent}; both in the order of the edges, `weight` packets each. A field that is not in `fields` gives zeros in its
-    five columns. Raises ValueError if a column's length is not the number of packets, a field's name is unknown, or
-    values are no whole numbers in [0, 2^32).
+    absent}. order (sum of weight,): which packets are the edges', one edge after the other, as graph.build_graph gives
+    it; None where the columns are in that order. A field that is not in `fields` gives zeros in its five columns.
+    Raises ValueError if the packets are not those of the edges, a column's length is another one's, a field's name is
+    unknown, or values are no whole numbers in [0, 2^32).
     """
     n = int(weight.sum())
-    for name, column in {"address": address, **fields}.items():
-        if len(column) != n:
-            raise ValueError(f"{name} must hold one value per packet of the edges, {n}, got {len(column)}")
+    if order is not None and len(order) != n:
+        raise ValueError(f"order must hold the packets of the edges, {n}, got {len(order)}")
     if unknown := set(fields) - set(FIELDS):
         raise ValueError(f"fields must be among {', '.join(FIELDS)}, got {', '.join(sorted(unknown))}")
     for name, column in {"addresses": address, **fields}.items():
+        if len(column) != (n if order is None else len(address)):
+            expected = f"packet of the edges, {n}" if order is None else f"address, {len(address)}"
+            raise ValueError(f"{name} must hold one value per {expected}, got {len(column)}")
         if column.dtype.kind not in "iu":
             raise ValueError(f"{name} must be integers, got {column.dtype}")
-        if n and not (column.min() >= 0 and column.max() < 1 << 32):
+        if len(column) and not (column.min() >= 0 and column.max() < 1 << 32):
             raise ValueError(f"{name} must lie in [0, 2^32), got {column.min()}..{column.max()}")
 
-    start = np.cumsum(weight) - weight                      # (E,) first packet of each edge
-    per_edge = {name: moments_of_runs(column, start, weight) for name, column in fields.items() if n}
+    address, per_edge = moments_of_edges(weight, {"address": address, **fields}, order)
     contacted, _, packets = packets_per_address(np.repeat(edge_host, weight), address)
     return merged_features(edge_host, edge_port, weight, n_hosts, n_ports, contacted, packets,
                            edge_host, edge_port, per_edge)
+
+
+def moments_of_edges(weight, columns, order=None):
+    """Packets' columns {"address": (n,), name: (n,), ...} -> (addresses, edge by edge, {name: Moments (E,)}).
+
+    Columns and order as node_features takes them.
+    """
+    names = [name for name in columns if name != "address"]
+    records = None if order is None else as_records(columns)
+    end, edge = np.cumsum(weight), 0
+    start, addresses, moments = end - weight, [columns["address"][:0]], {name: [single(weight[:0])] for name in names}
+    while edge < len(weight):                               # as many edges as there are AT_A_TIME packets of, or one
+        edges = slice(edge, max(edge + 1, np.searchsorted(end, start[edge] + AT_A_TIME)))
+        packets, edge = slice(start[edge], end[edges.stop - 1]), edges.stop
+        part = {name: column[packets] for name, column in columns.items()} if order is None else \
+            records.take(order[packets])
+        addresses.append(part["address"])
+        for name in names:
+            moments[name].append(moments_of_runs(part[name], start[edges] - packets.start, weight[edges]))
+    return np.concatenate(addresses), {name: Moments(*map(np.concatenate, zip(*moments[name]))) for name in names}
+
+
+def as_records(columns):
+    """Columns {name: (n,)} of whole numbers below 2^32 as one array (n,) of records {name: number}.
+
+    To fetch a packet in any order then is one access to memory, not one per column. Records fill 16 bytes, or 32: so
+    many numpy fetches at once.
+    """
+    kinds = [column.dtype if column.itemsize <= 4 else np.dtype(np.uint32) for column in columns.values()]
+    ends = np.cumsum([kind.itemsize for kind in kinds])
+    records = np.empty(len(columns["address"]), {
+        "names": list(columns), "formats": kinds, "offsets": [0, *ends[:-1]], "itemsize": -(-ends[-1] // 16) * 16})
+    for i in range(0, len(records), AT_A_TIME):
+        for name, column in columns.items():
+            records[name][i : i + AT_A_TIME] = column[i : i + AT_A_TIME]
+    return records
 
 
 def merged_features(edge_host, edge_port, weight, n_hosts, n_ports, contacted, packets, host_of, port_of, fields,

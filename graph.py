@@ -56,8 +56,7 @@ def build_graph(src, port, min_packets=5, top_ports=2500, packets=None, total=sa
     if top_ports < 1:
         raise ValueError(f"expected top_ports of 1 or more, got {top_ports}")
 
-    order = stable_order(src, 1 << 32)                      # packets by host
-    by_host = src[order]
+    by_host, order = stable_sort(src, 1 << 32)              # packets by host
     start = run_starts(by_host)
     length = np.diff(np.append(start, len(by_host)))        # (hosts before the filter,)
     active = (length if packets is None else np.add.reduceat(packets[order], start)) >= min_packets
@@ -69,8 +68,8 @@ def build_graph(src, port, min_packets=5, top_ports=2500, packets=None, total=sa
     per_port = np.bincount(port, None if packets is None else packets[order], OTHER + 1).astype(np.int64)
     ports, node = top_port_nodes(total(per_port), top_ports)
     pair = host * len(ports) + node[port]                   # (n_kept,) one integer per (host, port)
-    by_edge = stable_order(pair, max(1, len(hosts) * len(ports)))
-    order, pair = order[by_edge], pair[by_edge]
+    pair, by_edge = stable_sort(pair, max(1, len(hosts) * len(ports)))
+    order = order[by_edge]
     start = run_starts(pair)
     edge_host, edge_port = np.divmod(pair[start], max(1, len(ports)))
     weight = np.diff(np.append(start, len(pair))) if packets is None else np.add.reduceat(packets[order], start)
@@ -92,20 +91,24 @@ def top_port_nodes(packets, top_ports):
     return ports, node
 
 
-def stable_order(key, bound):
-    """np.argsort(key, kind="stable") for integers 0 <= key < bound.
+def stable_sort(key, bound):
+    """(key[order], order) with order = np.argsort(key, kind="stable"), for integers 0 <= key < bound.
 
-    Key and position are packed into one integer and sorted as plain values, which numpy does several times
-    faster than an argsort; a key too wide for that is argsorted.
+    Key and position are packed into one integer and sorted as plain values, which numpy does several times faster
+    than an argsort, and both are read off the result: no random access. A key too wide for that is argsorted.
     """
     bits = max(1, len(key) - 1).bit_length()
     if (bound - 1).bit_length() + bits > 64:
-        return np.argsort(key, kind="stable")
-    packed = key.astype(np.uint64) << np.uint64(bits)
-    packed |= np.arange(len(key), dtype=np.uint64)
+        order = np.argsort(key, kind="stable")
+        return key[order], order
+    packed = key.astype(np.uint64)
+    packed <<= np.uint64(bits)
+    for i in range(0, len(key), 1 << 16):                   # no second array of this size
+        packed[i : i + (1 << 16)] |= np.arange(i, min(i + (1 << 16), len(key)), dtype=np.uint64)
     packed.sort()
+    key = (packed >> np.uint64(bits)).view(np.int64)
     packed &= np.uint64((1 << bits) - 1)
-    return packed.view(np.int64)
+    return key, packed.view(np.int64)
 
 
 def run_starts(ordered):

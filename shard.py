@@ -336,18 +336,18 @@ def count_packets(day):
         return none if found is None else found
     src, dst = column("src"), column("dst")
     graph, order = graphs.build_graph(src, column("port"), 1, graphs.OTHER)
-    start = np.cumsum(graph.weight) - graph.weight
     names = [name for name in features.FIELDS if present[name]]
-    moments = [features.moments_of_runs(column(name)[order], start, graph.weight) for name in names]
     match = ground_truth.mirai_packets(dst, column("seq")) & (day is not None and day.seq is not None)
+    columns = {"address": dst, "mirai": match.astype(np.uint8), **{name: column(name) for name in names}}
+    address, moments = features.moments_of_edges(graph.weight, columns, order)
+    mirai = moments.pop("mirai").total
     parts = {"src": graph.hosts[graph.edge_host], "port": graph.ports[graph.edge_port], "packets": graph.weight,
-             "mirai": np.add.reduceat(match[order].astype(np.int64), start),
-             "fields": np.stack([m for one in moments for m in one[1:]], 1) if names else
+             "mirai": mirai, "fields": np.stack([m for one in moments.values() for m in one[1:]], 1) if names else
              np.empty((len(graph.weight), 0), np.int64)}
     parts = exchange(parts, owner(parts["src"]))
     moments = [features.Moments(parts["packets"], *parts["fields"][:, 5 * i : 5 * i + 5].T) for i in range(len(names))]
 
-    host, address, count = features.packets_per_address(np.repeat(graph.edge_host, graph.weight), dst[order])
+    host, address, count = features.packets_per_address(np.repeat(graph.edge_host, graph.weight), address)
     pairs = {"host": graph.hosts[host], "address": address.astype(np.uint32), "count": count}
     pairs = exchange(pairs, owner(pairs["host"]))
     host, address, count = features.packets_per_address(*pairs.values())

@@ -116,7 +116,7 @@ def packets_of_a_day(rng, n):
 def graph_with_features(src, dst, port, fields):
     graph, order = graphs.build_graph(src, port)
     x = features.node_features(graph.edge_host, graph.edge_port, graph.weight, len(graph.hosts), len(graph.ports),
-                               dst[order], {name: column[order] for name, column in fields.items()})
+                               dst, fields, order)
     return graph, features.scale_by_maximum(x, len(graph.hosts))
 
 

@@ -85,8 +85,8 @@ def days(scale, n):
         else:
             graph, order = graphs.build_graph(day.src, day.port)
             raw = features.node_features(
-                graph.edge_host, graph.edge_port, graph.weight, len(graph.hosts), len(graph.ports), day.dst[order],
-                {name: getattr(day, name)[order] for name in features.FIELDS})
+                graph.edge_host, graph.edge_port, graph.weight, len(graph.hosts), len(graph.ports), day.dst,
+                {name: getattr(day, name) for name in features.FIELDS}, order)
         x = features.scale_by_maximum(raw, len(graph.hosts), shard.all_max)
         training.take(progress, training.make_snapshot(graph, x, "cpu"), t)
         clock.append(time.perf_counter())

@@ -17,9 +17,9 @@ def trace(seed, n=300):
 
 def of(columns, top_ports=6, min_packets=5):
     graph, order = graphs.build_graph(columns["src"], columns["port"], min_packets, top_ports)
-    fields = {name: columns[name][order] for name in features.FIELDS if name in columns}
+    fields = {name: columns[name] for name in features.FIELDS if name in columns}
     return graph, features.node_features(graph.edge_host, graph.edge_port, graph.weight, len(graph.hosts),
-                                         len(graph.ports), columns["dst"][order], fields)
+                                         len(graph.ports), columns["dst"], fields, order)
 
 
 def stats(values):
@@ -142,11 +142,31 @@ def test_rank_scaling_ties_what_only_rounding_tells_apart():
     assert scaled[0] == scaled[1] < scaled[2]
 
 
+@pytest.mark.parametrize("at_a_time", [1, 7, 1 << 16])
+@pytest.mark.parametrize("dtype", [None, np.int64])
+def test_blocks_and_orders_change_nothing(at_a_time, dtype, monkeypatch):
+    """Packets by edge or in any order with `order`, any number at a time, narrow integers or wide: the same bits."""
+    day = trace(0, 500)
+    graph, order = graphs.build_graph(day["src"], day["port"], top_ports=6)
+    nodes = graph.edge_host, graph.edge_port, graph.weight, len(graph.hosts), len(graph.ports)
+    by_edge = {name: column[order] for name, column in day.items()}
+    expected = features.node_features(*nodes, by_edge["dst"], {name: by_edge[name] for name in features.FIELDS})
+    monkeypatch.setattr(features, "AT_A_TIME", at_a_time)
+    for columns, place in ((day, order), (by_edge, None)):
+        columns = {name: column.astype(dtype or column.dtype) for name, column in columns.items()}
+        fields = {name: columns[name] for name in features.FIELDS}
+        assert (features.node_features(*nodes, columns["dst"], fields, place) == expected).all()
+
+
 def test_wrong_lengths_and_unknown_fields_are_refused():
     """A column that is not one value per packet, or a field with another name, is a ValueError that says so."""
     edge = np.array([0]), np.array([0]), np.array([5])
     with pytest.raises(ValueError, match="ttl must hold one value per packet of the edges, 5, got 4"):
         features.node_features(*edge, 1, 1, np.zeros(5, int), {"ttl": np.zeros(4)})
+    with pytest.raises(ValueError, match="order must hold the packets of the edges, 5, got 4"):
+        features.node_features(*edge, 1, 1, np.zeros(6, int), {}, np.arange(4))
+    with pytest.raises(ValueError, match="ttl must hold one value per address, 6, got 5"):
+        features.node_features(*edge, 1, 1, np.zeros(6, int), {"ttl": np.zeros(5, int)}, np.arange(5))
     with pytest.raises(ValueError, match=r"addresses must lie in \[0, 2\^32\), got -1..-1"):
         features.node_features(*edge, 1, 1, np.full(5, -1), {})
     with pytest.raises(ValueError, match="fields must be among length, ttl, mss, window, timestamp, got TTL"):

@@ -91,13 +91,15 @@ def test_values_out_of_range_are_refused(src, port, top_ports, expected):
         graphs.build_graph(np.array([src]), np.array([port]), top_ports=top_ports)
 
 
-def test_stable_order_is_a_stable_argsort():
-    """Packed or not, the order is numpy's stable argsort."""
+def test_stable_sort_is_a_stable_argsort():
+    """Packed or not, over several blocks, the order is numpy's stable argsort, and the keys are in that order."""
     rng = np.random.default_rng(0)
-    key = rng.integers(0, 50, 1000)
+    key = rng.integers(0, 50, 150_000)
     for bound in (50, 1 << 62):
-        assert (graphs.stable_order(key, bound) == np.argsort(key, kind="stable")).all()
-    assert (graphs.stable_order(np.array([2**32 - 1, 0], np.uint32), 1 << 32) == [1, 0]).all()
+        ordered, order = graphs.stable_sort(key, bound)
+        assert (order == np.argsort(key, kind="stable")).all() and (ordered == key[order]).all()
+    ordered, order = graphs.stable_sort(np.array([2**32 - 1, 0], np.uint32), 1 << 32)
+    assert order.tolist() == [1, 0] and ordered.tolist() == [0, 2**32 - 1]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -104,8 +104,8 @@ def one_process(t):
     day = day_of_packets(t)
     graph, order = graphs.build_graph(day.src, day.port, top_ports=15)
     raw = features.node_features(
-        graph.edge_host, graph.edge_port, graph.weight, len(graph.hosts), len(graph.ports), day.dst[order],
-        {name: getattr(day, name)[order] for name in features.FIELDS if getattr(day, name) is not None})
+        graph.edge_host, graph.edge_port, graph.weight, len(graph.hosts), len(graph.ports), day.dst,
+        {name: getattr(day, name) for name in features.FIELDS if getattr(day, name) is not None}, order)
     return graph, features.scale_by_maximum(raw, len(graph.hosts)), features.scale_by_rank(raw, len(graph.hosts))
 
 
