@@ -7,20 +7,21 @@
     steps        training step and embedding pass, one day of the paper's size, H = 5      bound: its dense products,
                  those that it makes, and those that the plain form of the method would make
     fast         the same with reduced-precision products ("medium")                       bound: these products
-    knn          3 nearest of 10,000, 100,000, 1,000,000 rows                              bound: similarity product
+    knn          3 nearest of 10,000, 30,000, 100,000, 1,000,000 rows                      bound: similarity product
     packets      graph and features of 2 and 20 million packets                            bound: one lexsort
     negatives    of 65,000 and 6,500,000 edges                                             bound: as many random pairs
-    growth       a training step at 0.1, 1 and 5 times the paper's size                    time and memory per edge
+    growth       a training step on days of the synthetic month, scale 0.1, 1 and 5        time and memory per edge
     small        a day of 100 hosts and 2,000 edges, from its packets to its neighbours    bound: dense products
     month        synthetic scale 1, i-gcn-gru: where the time goes (minutes, only if named)
 
 Part and bound are run in turn, A B A B ..., and the ratio is the median of the pairs' ratios: on a shared machine the
 absolute times drift, the ratios less so. Every part runs in a process of its own, so that its peak memory is its own
-(PyTorch and the inputs included). "growth" is per packet or edge, relative to the paper's size (2 million packets).
+(PyTorch and the inputs included). "growth" is per packet or edge, relative to 2 million packets, or to scale 1.
 """
 # ruff: noqa: B023  (functions made in a loop here run in the same turn of the loop)
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
@@ -41,6 +42,7 @@ import features
 import graph as graphs
 import knn
 import models
+import synthetic
 import training
 
 HOSTS, PORTS, EDGES, HISTORY = 7566, 2501, 65000, 5  # an average day of the paper's month (method.md, section 9)
@@ -222,10 +224,17 @@ def negatives(quick):
                                                         torch.randint(PORTS, (n,), generator=generator)), 5)
 
 
+def synthetic_days(scale):
+    """Snapshots of the synthetic month's first days."""
+    for _, day in itertools.islice(synthetic.month(scale, 0), HISTORY + 1):
+        fields = {name: day[name] for name in features.FIELDS}
+        yield training.make_snapshot(*graph_with_features(day["src"], day["dst"], day["port"], fields), "cpu")
+
+
 def growth(quick, scale):
     """A training step at a scale: seconds, and the memory that the steps add to what the window holds."""
-    rng = np.random.default_rng(0)
-    window = training.make_window([paper_day(rng, scale / 20 if quick else scale) for _ in range(HISTORY + 1)], "cpu")
+    days = elsewhere(synthetic_days, scale / 20 if quick else scale)  # their packets need more memory than the step
+    window = training.make_window(days, "cpu")
     learner = training.new_learner("i-gcn-gru", 0, "cpu")
     before = peak()
     row = measured(f"training step, scale {scale:g}", lambda: training.train_step(learner, window),
@@ -266,7 +275,6 @@ def small(quick):
 
 
 def month(quick):
-    import synthetic
     spent, bounds, past = {}, {}, []
     learner = training.new_learner("i-gcn-gru", 0, "cpu")
 
@@ -351,17 +359,22 @@ def device_peak():
 
 PARTS = {                                                   # name: (function, its calls' arguments, a process each)
     "steps": (steps, [()]), "fast": (fast, [()]), "packets": (packets, [()]), "negatives": (negatives, [()]),
-    "knn": (neighbours, [(10_000, 10_000), (100_000, 4096), (1_000_000, 1024)]),
+    "knn": (neighbours, [(10_000, 10_000), (30_000, 30_000), (100_000, 4096), (1_000_000, 1024)]),
     "growth": (growth, [(1.0,), (0.1,), (5.0,)]), "small": (small, [()]), "month": (month, [()])}
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
 
-def rows_of(part, quick, threads, arguments):
-    """All rows of a part, in this process."""
+def elsewhere(part, *arguments):
+    """All that part(*arguments) yields, in a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(rows_of, part, torch.get_num_threads(), arguments).result()
+
+
+def rows_of(part, threads, arguments):
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    return list(part(quick, *arguments))
+    return list(part(*arguments))
 
 
 def line(row, old=None):
@@ -388,6 +401,7 @@ def main():
                                                           if args.only or name != "month"]
     before = {row["part"]: row for row in json.loads(args.compare.read_text())["parts"]} if args.compare else {}
 
+    torch.set_num_threads(args.threads)
     print(f"torch {torch.__version__}, {args.threads} threads, {torch.backends.cpu.get_cpu_capability()}")
     print(f"{'part':44} {'seconds':>9} {'bound':>9} {'ratio':>6} {'target':>6} {'peak GB':>7} {'growth':>6}  "
           "bound: measured in turn with the part")
@@ -395,8 +409,7 @@ def main():
     for part, calls in parts:
         base = None                                         # growth: relative to the first scale of the list
         for arguments in calls:
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-                of_part = process.submit(rows_of, part, args.quick, args.threads, arguments).result()
+            of_part = elsewhere(part, args.quick, *arguments)
             for row in of_part:
                 if part is growth:
                     base = base or row
