@@ -259,15 +259,16 @@ def small(quick):
         sent["timestamp"] = np.where(host % 2, fields["timestamp"], 0)
         days.append((src, dst, port, sent))
     learner, device = training.new_learner("i-gcn-gru", 0, "cpu"), "cpu"
-    past = [training.make_snapshot(*graph_with_features(*day), device) for day in days]
+    past = [training.make_snapshot(*graph_with_features(*day), device) for day in days[:-1]]
+
+    def window_of_today():
+        return training.make_window([*past, training.make_snapshot(*graph_with_features(*days[-1]), device)], device)
 
     def one_day():
-        past.append(training.make_snapshot(*graph_with_features(*days[-1]), device))
-        window = training.make_window(past[1:], device)
-        past.pop()
+        window = window_of_today()
         training.train_step(learner, window)
         return knn.nearest(knn.standardize(training.embed(learner, window)), 3)
-    window = training.make_window(past, device)
+    window = window_of_today()
     step, embed = dense_products(window, True), dense_products(window, False)
     row = measured(f"a day of 100 hosts, {window.n_ports:,} ports, {len(window.edge_host):,} edges", one_day,
                    "dense products of step and embedding", lambda: (step(), embed()))
