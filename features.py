@@ -48,22 +48,22 @@ def same(x):
 def node_features(edge_host, edge_port, weight, n_hosts, n_ports, address, fields, order=None):
     """The day's raw features x (N, 37) float64, hosts first, then ports (paper Table 1).
 
-    edge_host, edge_port, weight (E,): the day's edges, sorted by (host, port). address (n,): the darknet address of
-    each packet, unsigned 32-bit; fields: {name in FIELDS: (n,) whole numbers in [0, 2^32) per packet, 0 = option
-    absent}. order (sum of weight,): which packets are the edges', one edge after the other, as graph.build_graph gives
-    it; None where the columns are in that order. A field that is not in `fields` gives zeros in its five columns.
-    Raises ValueError if the packets are not those of the edges, a column's length is another one's, a field's name is
-    unknown, or values are no whole numbers in [0, 2^32).
+    edge_host, edge_port, weight (E,): the day's edges, sorted by (host, port), of weight >= 1. address (n,): the
+    darknet address of each packet, unsigned 32-bit; fields: {name in FIELDS: (n,) whole numbers in [0, 2^32) per
+    packet, 0 = option absent}. order (sum of weight,) int64: which packets are the edges', one edge after the other, as
+    graph.build_graph gives it; None where the columns are in that order. A field that is not in `fields` gives zeros in
+    its five columns. Raises ValueError if order, or without it the columns, are not as long as the edges have packets,
+    columns differ in length, a field's name is unknown, or values are no whole numbers in [0, 2^32).
     """
     n = int(weight.sum())
     if order is not None and len(order) != n:
         raise ValueError(f"order must hold the packets of the edges, {n}, got {len(order)}")
     if unknown := set(fields) - set(FIELDS):
         raise ValueError(f"fields must be among {', '.join(FIELDS)}, got {', '.join(sorted(unknown))}")
+    length, of = (n, "packet of the edges") if order is None else (len(address), "address")
     for name, column in {"addresses": address, **fields}.items():
-        if len(column) != (n if order is None else len(address)):
-            expected = f"packet of the edges, {n}" if order is None else f"address, {len(address)}"
-            raise ValueError(f"{name} must hold one value per {expected}, got {len(column)}")
+        if len(column) != length:
+            raise ValueError(f"{name} must hold one value per {of}, {length}, got {len(column)}")
         if column.dtype.kind not in "iu":
             raise ValueError(f"{name} must be integers, got {column.dtype}")
         if len(column) and not (column.min() >= 0 and column.max() < 1 << 32):
@@ -76,9 +76,10 @@ def node_features(edge_host, edge_port, weight, n_hosts, n_ports, address, field
 
 
 def moments_of_edges(weight, columns, order=None):
-    """Packets' columns {"address": (n,), name: (n,), ...} -> (addresses, edge by edge, {name: Moments (E,)}).
+    """Packets' columns {"address": (n,), name: (n,), ...} -> (their addresses edge by edge, {name: Moments (E,)}).
 
-    Columns and order as node_features takes them.
+    Weight (E,) >= 1, columns of whole numbers in [0, 2^32) and order as node_features takes them; addresses
+    (sum of weight,).
     """
     names = [name for name in columns if name != "address"]
     records = None if order is None else as_records(columns)
@@ -98,8 +99,8 @@ def moments_of_edges(weight, columns, order=None):
 def as_records(columns):
     """Columns {name: (n,)} of whole numbers below 2^32 as one array (n,) of records {name: number}.
 
-    To fetch a packet in any order then is one access to memory, not one per column. Records fill 16 bytes, or 32: so
-    many numpy fetches at once.
+    To fetch a packet in any order then is one access to memory, not one per column. Records fill up 16 bytes, or 32:
+    numpy moves items of these sizes faster than others.
     """
     kinds = [column.dtype if column.itemsize <= 4 else np.dtype(np.uint32) for column in columns.values()]
     ends = np.cumsum([kind.itemsize for kind in kinds])

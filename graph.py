@@ -103,7 +103,7 @@ def stable_sort(key, bound):
         return key[order], order
     packed = key.astype(np.uint64)
     packed <<= np.uint64(bits)
-    for i in range(0, len(key), 1 << 16):                   # no second array of this size
+    for i in range(0, len(key), 1 << 16):                   # positions are made in the cache
         packed[i : i + (1 << 16)] |= np.arange(i, min(i + (1 << 16), len(key)), dtype=np.uint64)
     packed.sort()
     key = (packed >> np.uint64(bits)).view(np.int64)

@@ -8,9 +8,9 @@
     m           (n,)     other hosts among the n in a host's /24
 
 The search goes through blocks of queries and blocks of candidates with a running top k: memory is bounded by one
-block, never n x n. Where rows are searched among themselves each similarity is computed once and serves both rows. Of a
-block only the maxima of groups are looked at, then the few groups that matter. CPU and CUDA run the same code. Imports
-torch only.
+block, never n x n. Where rows are searched among themselves, two blocks are multiplied once, for the rows of both. Of
+the product only the maxima of groups are looked at, then the few groups that matter. CPU and CUDA run the same code.
+Imports torch only.
 """
 
 from typing import NamedTuple
@@ -19,8 +19,8 @@ import torch
 
 UNKNOWN = 0
 GROUP = 16  # consecutive rows whose similarities are reduced to their maximum before anything is selected
-BLOCKS = {  # queries, candidates; rows of either among themselves; similarities of a product: they stay in the cache
-    "cpu": (512, 16384, 2048, 1 << 20), "cuda": (8192, 65536, 32768, 1 << 30)}
+BLOCKS = {  # queries and candidates of a block; both, of x among itself; similarities of a product: what a cache holds
+    "cpu": (512, 16384, 2048, 1 << 20), "cuda": (8192, 65536, 16384, 1 << 29)}
 
 
 def same(x):
@@ -48,8 +48,8 @@ def nearest(x, k, metric="cosine", exclude_self=True, queries=None, query_block=
 
     queries (q, E), or None for x itself; exclude_self then leaves each row out of its own neighbours. Fewer than k
     candidates: as many columns as there are. metric "cosine" (a zero row is similar 0 to everything) or
-    "euclidean" (similarity = minus the distance). Memory: query_block x block similarities, of x among itself
-    block x block (None: BLOCKS).
+    "euclidean" (similarity = minus the distance, float64). Memory: query_block x block similarities; of x among itself
+    block x block, whatever query_block is (None: BLOCKS).
     Raises ValueError for another metric, k < 1, or shapes that do not fit.
     """
     if metric not in ("cosine", "euclidean"):
@@ -95,28 +95,27 @@ def by_groups(x):
 
 
 def similarities(x, query, metric, diagonal, both, buffer):
-    """Similarities of candidates x and queries, in `buffer`, and their maxima over groups: (s, (G, GROUP, H), ...).
+    """Similarities of candidates x (n, E), G groups, and queries (m, E), H groups: (s, of_queries, of_candidates).
 
-    s (G, GROUP, GROUP, H): s[i, a, b, j] is that of candidate i * GROUP + a and query j * GROUP + b: their product, or
-    minus half the squared distance. The maxima (G, GROUP, H) over each query's groups of candidates; with `both` also
-    those (H, GROUP, G) over each candidate's groups of queries, else None. What is no pair gets the lowest float:
-    places that fill up a group and, with `diagonal`, a row and itself.
+    s (G, GROUP, GROUP, H), in `buffer`: s[i, a, b, j] is that of candidate i * GROUP + a and query j * GROUP + b: their
+    product, or minus half the squared distance. of_queries (G, GROUP, H): its maxima over each group of candidates, for
+    each query; of_candidates (H, GROUP, G): over each group of queries, for each candidate, with `both`, else None.
+    What is no pair gets the lowest float: places that fill up a group and, with `diagonal`, a row and itself.
     """
     lowest, n, m = torch.finfo(x.dtype).min, len(x), len(query)
-    columns, H = by_groups(query).T, whole_groups(m) // GROUP
+    columns, H = by_groups(query), whole_groups(m) // GROUP
     s = buffer[: whole_groups(n) * H * GROUP].view(-1, GROUP, GROUP, H)
     of_queries, of_candidates = s.new_empty(len(s), GROUP, H), s.new_empty(len(s), GROUP, H) if both else None
     if metric == "euclidean":
-        half, half_query = x.square().sum(1, keepdim=True) / 2, columns.square().sum(0) / 2
+        half, half_query = x.square().sum(1, keepdim=True) / 2, columns.square().sum(1) / 2
     tile = max(1, BLOCKS[x.device.type][3] // (GROUP * GROUP * H))  # groups of a product
     for i in range(0, len(s), tile):                        # each tile's maxima while it is in the cache
         rows, groups = slice(i * GROUP, (i + tile) * GROUP), slice(i, i + tile)
         part = s[groups]
         product = part.view(-1, GROUP * H)[: len(x[rows])]
-        torch.mm(x[rows], columns, out=product)
+        torch.mm(x[rows], columns.T, out=product)
         if metric == "euclidean":
-            product -= half[rows]
-            product -= half_query
+            product -= half[rows] + half_query              # the same bits with the two roles exchanged
         if i + tile >= len(s) and n % GROUP:
             part[-1, n % GROUP :] = lowest
         if m % GROUP:
@@ -132,7 +131,8 @@ def similarities(x, query, metric, diagonal, both, buffer):
 def merge(s, maxima, first, best, who):
     """Bring a block's similarities, candidates numbered from `first`, into the running top k, in place.
 
-    s and maxima as from `similarities`; best, who (queries, k).
+    s (G, GROUP, GROUP, H) and its maxima (G, GROUP, H) over groups of candidates, see `similarities`; best, who
+    (queries, k). Candidates and queries may change roles: s and maxima are then (H, GROUP, GROUP, G) and (H, GROUP, G).
     """
     k = best.shape[1]
     bar = torch.nn.functional.pad(best[:, -1], (0, whole_groups(len(best)) - len(best)), value=torch.inf)

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Macro F1 of `--precision fast` beside `exact`, over seeds: python benchmarks/bench_precision.py [--runs N] [FLAG ...]
 
-Further flags are darkgnn.py's own (--input, --labels, --model, ...). Where the processor has no reduced-precision
-products, `fast` would be `exact`; their arithmetic is then computed instead, slowly: every factor of a dense product is
-rounded to bfloat16 (on a GPU: TF32), and products are summed in float32. --emulate does so in any case.
+Further flags are darkgnn.py's own (--input, --labels, --model, ...), of a graph model. Where the processor has no
+reduced-precision products, `fast` would be `exact`; their arithmetic is then computed instead, slowly: every factor of
+a dense product is rounded to bfloat16 (on a GPU: TF32), and products are summed in float32. --emulate does so in any
+case.
 """
 
 import argparse
@@ -34,7 +35,8 @@ class Rounded(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         first = PRODUCTS.get(function.overloadpacket)
-        if first is not None and all(x.layout == torch.strided for x in args[first : first + 2]):
+        if first is not None and all(x.layout == torch.strided and x.dtype == torch.float32
+                                     for x in args[first : first + 2]):
             self.count += 1
             args = (*args[:first], *(rounded(x, self.dropped) for x in args[first : first + 2]), *args[first + 2 :])
         return function(*args, **(kwargs or {}))
@@ -63,7 +65,10 @@ def macro_f1(flags, precision):
     with tempfile.TemporaryDirectory() as out:
         if darkgnn.main([*flags, "--quiet", "--precision", precision, "--out", out]):
             sys.exit(2)
-        return json.loads((Path(out) / "report.json").read_text())["runs"]["macro_f1"]
+        scores = json.loads((Path(out) / "report.json").read_text())["runs"]["macro_f1"]
+    if None in scores:
+        sys.exit("bench_precision: no test day has a score: expected --labels of hosts that are there")
+    return scores
 
 
 def main():
@@ -75,13 +80,13 @@ def main():
         parser.error(f"--runs: expected 2 or more, got {args.runs}")
     flags = ["--runs", str(args.runs), *flags]
     exact = macro_f1(flags, "exact")
-    emulate = args.emulate or (None if has_reduced_products() else "bfloat16")
+    emulate = args.emulate or (None if has_reduced_products() else "tf32" if torch.cuda.is_available() else "bfloat16")
     if emulate:
         mode, plain = Rounded(emulate), darkgnn.matmul_precision
 
         @contextlib.contextmanager
         def with_rounding(name):
-            with plain(name), mode:
+            with plain("exact"), mode:
                 yield
         darkgnn.matmul_precision = with_rounding
     fast = macro_f1(flags, "fast")

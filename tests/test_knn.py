@@ -35,8 +35,8 @@ def test_neighbours_equal_brute_force(device, metric, exclude_self, k):
     """Blocks of any size give the neighbours and similarities of the full matrix, also for k >= n."""
     x = torch.randn(50, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(device)
     expected_s, expected = brute_force(x, k, metric, exclude_self)
-    for query_block, block in ((1024, 16384), (7, 11), (50, 50), (1, 1)):
-        s, at = knn.nearest(x, k, metric, exclude_self, query_block=query_block, block=block)
+    for block in (16384, 50, 11, 1):
+        s, at = knn.nearest(x, k, metric, exclude_self, block=block)
         assert (at.cpu().numpy() == expected).all()
         np.testing.assert_allclose(s.cpu().numpy(), expected_s, atol=1e-7)
 
@@ -52,8 +52,8 @@ def test_ties_and_duplicates_come_by_number(device, metric):
     for exclude_self in (True, False):
         for k in (1, 3, 20):
             _, expected = brute_force(x, k, metric, exclude_self)
-            for query_block, block in ((1024, 16384), (7, 13)):
-                _, at = knn.nearest(x, k, metric, exclude_self, query_block=query_block, block=block)
+            for block in (16384, 13):
+                _, at = knn.nearest(x, k, metric, exclude_self, block=block)
                 assert (at.cpu().numpy() == expected).all()
 
 
@@ -65,9 +65,11 @@ def test_all_rows_equal():
 
 def test_queries_are_searched_among_x():
     """Other queries than x itself see all of x."""
-    x, q = torch.randn(30, 4).double(), torch.randn(5, 4).double()
+    x, q = torch.randn(70, 4).double(), torch.randn(25, 4).double()
     for metric in ("cosine", "euclidean"):
-        assert (knn.nearest(x, 3, metric, queries=q)[1].numpy() == brute_force(x, 3, metric, True, q)[1]).all()
+        for query_block, block in ((None, None), (7, 33), (25, 1)):
+            _, at = knn.nearest(x, 3, metric, queries=q, query_block=query_block, block=block)
+            assert (at.numpy() == brute_force(x, 3, metric, True, q)[1]).all()
 
 
 def test_one_row_has_no_neighbour():
@@ -187,7 +189,7 @@ def test_the_full_matrix_is_never_formed(monkeypatch):
         assert len({storage for _, _, storage in seen}) == 1
 
 
-def test_among_themselves_a_similarity_is_computed_once(monkeypatch):
+def test_among_themselves_two_blocks_are_multiplied_once(monkeypatch):
     """Blocks above the diagonal are never multiplied: of 10 x 10 blocks 55 are."""
     seen, plain = [], torch.mm
     monkeypatch.setattr(torch, "mm", lambda a, b, out: plain(a, b, out=out) if seen.append(

@@ -190,7 +190,6 @@ def spawned(rank, size, port, function, arguments):
 
 def by_ranks(size, function, *arguments):
     """function(rank, size, *arguments) in each of `size` processes; forked, they import nothing anew."""
-    torch.optim.Adam([torch.zeros(1)])                      # imports for seconds what each would
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -181,14 +186,16 @@ def test_epochs_without_patience_are_all_taken():
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_adam_is_that_of_pytorch(device):
-    """Step by step the weights of torch.optim.Adam with weight decay, also where it goes on from a saved state."""
+    """Step by step the weights of torch.optim.Adam with weight decay; each goes on from what the other saved."""
     ours, theirs = ([torch.nn.Parameter(torch.ones(n, 3, device=device)) for n in (40, 1, 2)] for _ in range(2))
     optimizer = training.Adam(ours, 1e-2, 5e-3)
     reference = torch.optim.Adam(theirs, 1e-2, weight_decay=5e-3, fused=True)
     for step in range(6):
         if step == 3:
-            saved, optimizer = optimizer.state_dict(), training.Adam(ours, 1e-2, 5e-3)
-            optimizer.load_state_dict(saved)
+            saved = optimizer.state_dict(), reference.state_dict()
+            optimizer = training.Adam(ours, 1e-2, 5e-3)
+            optimizer.load_state_dict(saved[1])
+            reference.load_state_dict(saved[0])
         for a, b in zip(ours[:2], theirs):                  # the third never has a gradient
             a.grad = torch.randn(a.shape, generator=torch.Generator().manual_seed(step)).to(device)
             b.grad = a.grad.clone()
@@ -198,6 +205,17 @@ def test_adam_is_that_of_pytorch(device):
     assert optimizer.state_dict()["state"].keys() == reference.state_dict()["state"].keys() == {0, 1}
     optimizer.zero_grad()
     assert ours[0].grad is None
+
+
+def test_a_step_does_not_import_the_compiler():
+    """torch._dynamo, two seconds of importing, stays out of a process that trains."""
+    code = ("import sys, test_training as t\nlearner = t.maker('i-gcn')()\n"
+            "t.training.train(learner, [t.training.make_window(t.snapshots(1), 'cpu')], 1)\n"
+            "assert 'torch._dynamo' not in sys.modules")
+    folders = [str(Path(__file__).parent), str(Path(training.__file__).parent)]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)})
+    assert done.returncode == 0, done.stderr
 
 
 def complete_day():
