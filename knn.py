@@ -91,7 +91,7 @@ def whole_groups(n):
 def by_groups(x):
     """Rows of x (n, d) by their place in their group, then by group: (GROUP * groups, d); what fills them up is 0."""
     x = torch.nn.functional.pad(x, (0, 0, 0, whole_groups(len(x)) - len(x)))
-    return x.view(-1, GROUP, x.shape[1]).transpose(0, 1).reshape(x.shape)
+    return x.reshape(-1, GROUP, x.shape[1]).transpose(0, 1).reshape(x.shape)
 
 
 def similarities(x, query, metric, diagonal, both, buffer):

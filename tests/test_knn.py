@@ -72,6 +72,15 @@ def test_queries_are_searched_among_x():
             assert (at.numpy() == brute_force(x, 3, metric, True, q)[1]).all()
 
 
+def test_rows_may_lie_in_memory_in_any_way():
+    """A transposed x, as queries too, has the neighbours of its contiguous copy."""
+    x = torch.randn(6, 48, generator=torch.Generator().manual_seed(0)).T
+    for queries in (None, x[:32]):
+        ours, copy = (knn.nearest(x.clone(memory_format=form), 3, queries=queries, block=20)
+                      for form in (torch.preserve_format, torch.contiguous_format))
+        assert torch.equal(ours[1], copy[1])
+
+
 def test_one_row_has_no_neighbour():
     """n = 1: no columns, and the vote is Unknown with share 0."""
     similarity, at = knn.nearest(torch.ones(1, 4), 3)
