@@ -80,6 +80,7 @@ class Adam:
 
     @torch.no_grad()
     def step(self):
+        """One step of every parameter that has a gradient, by that gradient."""
         moved = [W for W in self.parameters if W.grad is not None]
         for W in moved:
             if W not in self.state:
