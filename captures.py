@@ -8,7 +8,7 @@ RFC 791 (IPv4), RFC 9293 (TCP), RFC 7323 (TCP timestamps).
     time       float64  seconds since 1970 UTC
     src, dst   uint32   IPv4 addresses
     port       int32    TCP destination port
-    length     uint16   IP total length in bytes, as the IP header states it
+    length     uint16   IP total length in bytes, as the IP header states it; where that is 0, captured bytes
     ttl        uint8
     mss        uint16   TCP option MSS, 0 = absent
     window     uint16
@@ -20,10 +20,11 @@ Decided here:
     the cut are 0. Without ports it is rejected ("truncated packet").
   - A malformed TCP option list ends where it breaks. Of a repeated option the last one counts, as in Linux.
   - A corrupt record length ends the reading: where the next record starts would be a guess. What came before
-    it counts. The same for a capture that ends inside a packet. Both are rejected with their place.
+    it counts. The same for a capture that ends inside a packet or its own header. All are rejected with their place.
+  - An IP total length of 0 is that of a packet which the sender's network card had yet to cut into segments.
   - A pcapng simple packet block has no time, hence no day: rejected ("packet without a time").
-  - A link type that is not supported is an error; in pcapng, where interfaces without packets are common, at
-    the first packet of it.
+  - A link type that is not supported is an error; in pcapng, where other interfaces may be fine, its packets are
+    skipped and counted.
 
 The one Python loop over packets steps from record to record; headers are gathered whole, options are followed
 in all packets at once. Imports the standard library and numpy.
@@ -70,6 +71,7 @@ UNSUPPORTED = {
 
 IPV4, IPV6, ARP = 0x0800, 0x86DD, 0x0806
 VLAN = (0x8100, 0x88A8, 0x9100)
+PPPOE, PPP = 0x8864, (0x0021, 0x0057)  # a session's frames (RFC 2516), and IPv4 and IPv6 in PPP
 FAMILY = np.zeros(256, np.uint16)  # BSD address family -> ethertype; that of IPv6 differs between systems
 FAMILY[2] = IPV4
 FAMILY[[10, 23, 24, 28, 30]] = IPV6
@@ -92,13 +94,15 @@ def read_capture(stream, name, skipped, reject, chunk_bytes=CHUNK_BYTES):
     """Yield the TCP/IPv4 packets of a pcap or pcapng ``stream`` (only ``.read(n)`` is used) in chunks.
 
     ``skipped`` (a Counter) counts well-formed records out of scope: "UDP", "ICMP", "other protocol", "later
-    fragment", "IPv6", "ARP", "not IP". ``reject(reason, place, count)`` is called for broken records left
-    out; place is "byte N", the first of them. Memory is bounded by a small multiple of ``chunk_bytes`` (or of
-    one record where that is longer). Raises ValueError, naming ``name``, when the magic, the version or the
-    link type is not one it reads.
+    fragment", "IPv6", "ARP", "not IP", "of link type N". ``reject(reason, place, count)`` is called for broken
+    records left out; place is "byte N", the first of them. Memory is bounded by a small multiple of
+    ``chunk_bytes`` (or of one record where that is longer). Raises ValueError, naming ``name``, when the magic,
+    the version or a pcap's link type is not one it reads.
     """
     head = _read(stream, 24)
-    if head[:4] in PCAP:
+    if head and len(head) < 24 and any(magic.startswith(head[:4]) for magic in (*PCAP, PCAPNG)):
+        reject("capture ends inside its header", f"byte {len(head)}")
+    elif head[:4] in PCAP:
         yield from _read_pcap(stream, name, head, skipped, reject, chunk_bytes)
     elif head[:4] == PCAPNG:
         yield from _read_pcapng(stream, name, head, skipped, reject, chunk_bytes)
@@ -110,13 +114,13 @@ def read_capture(stream, name, skipped, reject, chunk_bytes=CHUNK_BYTES):
 def _read_pcap(stream, name, head, skipped, reject, chunk_bytes):
     """pcap-savefile(5): a file header of 24 bytes, then records of header and packet."""
     order, units, header = PCAP[head[:4]]
-    if len(head) < 24:
-        raise ValueError(f"{name}: expected a pcap file header of 24 bytes, got {len(head)} bytes")
     major, minor = struct.unpack_from(order + "2H", head, 4)
     if (major, minor) != (2, 4):
         raise ValueError(f"{name}: expected pcap version 2.4, got {major}.{minor}")
     link_type = struct.unpack_from(order + "I", head, 20)[0] & 0xFFFF  # above: frame check sequence length
-    _check_link_type(name, link_type)
+    if link_type not in SUPPORTED:
+        expected = "expected link type Ethernet, raw IP, Linux cooked or BSD loopback"
+        raise ValueError(f"{name}: {expected}, got {_named(link_type)}")
 
     word = struct.Struct(order + "I").unpack_from
     record = np.dtype([("seconds", order + "u4"), ("fraction", order + "u4"), ("captured", order + "u4")])
@@ -134,13 +138,13 @@ def _read_pcap(stream, name, head, skipped, reject, chunk_bytes):
 
         array, position = np.frombuffer(data, np.uint8), np.array(positions, np.int64)
         fields = _gather(array, position, record)
-        wrong = fields["fraction"] >= units
+        wrong = fields["fraction"] > units  # a whole unit comes of rounding
         _reject(reject, "malformed record header", base, position, wrong)
         time = fields["seconds"] + fields["fraction"] / units
         start = position + header
         end = start + fields["captured"]
         records = (a[~wrong] for a in (position, time, start, end))
-        yield from _packets(name, array, base, *records, link_type, skipped, reject)
+        yield from _packets(array, base, *records, link_type, skipped, reject)
         if corrupt:
             reject("corrupt record length, reading ended there", f"byte {base + at}")
             return
@@ -151,7 +155,7 @@ def _read_pcap(stream, name, head, skipped, reject, chunk_bytes):
 
 def _read_pcapng(stream, name, head, skipped, reject, chunk_bytes):
     """draft-ietf-opsawg-pcapng: blocks of type, size, body, size again; byte order by section."""
-    if len(head) < 24 or head[8:12] not in BYTE_ORDER:
+    if head[8:12] not in BYTE_ORDER:
         raise ValueError(f"{name}: expected a pcapng section header, got the bytes {head.hex(' ')}")
     base, data = 0, head  # data[0] is byte `base` of the file
     order, interfaces = BYTE_ORDER[head[8:12]], []  # of the current section
@@ -160,8 +164,8 @@ def _read_pcapng(stream, name, head, skipped, reject, chunk_bytes):
         size = len(data) - len(PADDING)
         positions, sections, at, corrupt = _walk_blocks(name, data, size, base, order, interfaces)
         array = np.frombuffer(data, np.uint8)
-        blocks = _packet_blocks(array, base, positions, sections, interfaces, reject)
-        yield from _packets(name, array, base, *blocks, skipped, reject)
+        blocks = _packet_blocks(array, base, positions, sections, interfaces, skipped, reject)
+        yield from _packets(array, base, *blocks, skipped, reject)
         if corrupt:
             reject("corrupt block, reading ended there", f"byte {base + at}")
             return
@@ -233,7 +237,7 @@ def _interface(body, order):
     return link_type, units, offset
 
 
-def _packet_blocks(array, base, positions, sections, interfaces, reject):
+def _packet_blocks(array, base, positions, sections, interfaces, skipped, reject):
     """Packet blocks -> offset of the block, time, start and end of the packet, link type; (packets,) each."""
     position = np.array(positions, np.int64)
     since, first, big = np.array([(p, i, order == ">") for p, i, order in sections]).T
@@ -267,17 +271,20 @@ def _packet_blocks(array, base, positions, sections, interfaces, reject):
     time = seconds + offset + (stamp - seconds * whole) / scale  # keeps the fraction of a long stamp
     outside = ~((time >= 0) & (time < END_OF_TIME))
     _reject(reject, "time outside the years 1970 to 9999", base, position, outside)
-    start = position + 28
-    return (a[~outside] for a in (position, time, start, start + captured, link_type))
+    known = np.isin(link_type, list(SUPPORTED))
+    for other in np.unique(link_type[~outside & ~known]):
+        _skip(skipped, f"of link type {_named(int(other))}", ~outside & (link_type == other))
+    start, good = position + 28, known & ~outside
+    return (a[good] for a in (position, time, start, start + captured, link_type))
 
 
-def _packets(name, array, base, position, time, start, end, link_type, skipped, reject):
+def _packets(array, base, position, time, start, end, link_type, skipped, reject):
     """Yield the columns of the TCP packets; three sieves (link layer, IPv4, TCP) count the rest.
 
     A packet is bytes start..end-1 of ``array``; its record begins at ``position``, which is byte ``base`` +
     ``position`` of the file. ``link_type`` is one number or (packets,).
     """
-    ethertype, ip = _network_layer(name, array, start, end, link_type)
+    ethertype, ip = _network_layer(array, start, end, link_type)
     cut = ip >= end
     good = ~cut & (ethertype == IPV4)
     if not good.all():
@@ -292,7 +299,9 @@ def _packets(name, array, base, position, time, start, end, link_type, skipped, 
     version, protocol = header["version_ihl"] >> 4, header["protocol"]
     ihl = (header["version_ihl"] & 15).astype(np.int64) * 4
     cut = ip + 20 > end
-    malformed = ~cut & ((version != 4) | (ihl < 20) | (header["length"] < ihl))
+    length = header["length"].astype(np.int64)
+    length = np.where(length == 0, np.minimum(end - ip, 65535), length)
+    malformed = ~cut & ((version != 4) | (ihl < 20) | (length < ihl))
     whole = ~(cut | malformed)
     good = whole & (protocol == TCP) & (header["fragment"] & 0x1FFF == 0)
     if not good.all():
@@ -303,9 +312,9 @@ def _packets(name, array, base, position, time, start, end, link_type, skipped, 
         _skip(skipped, "other protocol", whole & ~np.isin(protocol, (TCP, UDP, ICMP)))
         _skip(skipped, "later fragment", whole & (protocol == TCP) & ~good)
     position, time = position[good], time[good]
-    src, dst, length, ttl = (header[field][good] for field in ("src", "dst", "length", "ttl"))
+    src, dst, ttl = (header[field][good] for field in ("src", "dst", "ttl"))
     tcp = (ip + ihl)[good]
-    end = np.minimum(end, ip + header["length"])[good]  # behind it: padding of the frame
+    end, length = np.minimum(end, ip + length)[good], length[good]  # behind it: padding of the frame
 
     cut = tcp + 4 > end
     if cut.any():
@@ -329,16 +338,15 @@ def _packets(name, array, base, position, time, start, end, link_type, skipped, 
     }
 
 
-def _network_layer(name, array, start, end, link_type):
+def _network_layer(array, start, end, link_type):
     """Ethertype and offset of what the link layer carries, (packets,) each; offset >= end where it is cut."""
     if np.ndim(link_type):
         ethertype, ip = np.empty(start.size, np.uint16), np.empty(start.size, np.int64)
         for one in np.unique(link_type):
             rows = link_type == one
-            ethertype[rows], ip[rows] = _network_layer(name, array, start[rows], end[rows], int(one))
+            ethertype[rows], ip[rows] = _network_layer(array, start[rows], end[rows], int(one))
         return ethertype, ip
 
-    _check_link_type(name, link_type)
     if link_type in LOOPBACK:
         family = _gather(array, start, U4).astype(np.uint32)
         return FAMILY[np.minimum(np.minimum(family, family.byteswap()), 255)], start + 4
@@ -356,6 +364,11 @@ def _network_layer(name, array, start, end, link_type):
             break
         ethertype[tagged] = _gather(array, ip[tagged] + 2, U2)
         ip[tagged] += 4
+    session = np.flatnonzero((ethertype == PPPOE) & (ip < end))
+    if session.size:
+        protocol = _gather(array, ip[session] + 6, U2)
+        ethertype[session] = np.where(protocol == PPP[0], IPV4, np.where(protocol == PPP[1], IPV6, 0))
+        ip[session] += 8
     return ethertype, ip
 
 
@@ -377,11 +390,8 @@ def _tcp_options(array, at, end):
     return mss, timestamp
 
 
-def _check_link_type(name, link_type):
-    if link_type not in SUPPORTED:
-        known = f" ({UNSUPPORTED[link_type]})" if link_type in UNSUPPORTED else ""
-        expected = "expected link type Ethernet, raw IP, Linux cooked or BSD loopback"
-        raise ValueError(f"{name}: {expected}, got {link_type}{known}")
+def _named(link_type):
+    return f"{link_type} ({UNSUPPORTED[link_type]})" if link_type in UNSUPPORTED else f"{link_type}"
 
 
 def _gather(array, offsets, dtype):

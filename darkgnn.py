@@ -127,6 +127,7 @@ def argument_parser():
 def parse_arguments(argv):
     """The command line as a namespace, with the defaults that depend on other flags; exits with 2 and one line."""
     parser = argument_parser()
+    parser.error = lambda line: parser.exit(2, f"darkgnn: error: {line}\n")
     args = parser.parse_args(argv, argparse.Namespace(input=None, labels=None, year=None, epochs=None, state=None,
                                                       forget_days=None))
     check_arguments(args, parser.error)
@@ -140,6 +141,8 @@ def parse_arguments(argv):
     if args.model == "i-darkvec":                           # skip-gram: knows neither features nor a graph
         args.no_node_features = True
     args.forget_days = args.forget_days or 31
+    if args.state and args.state.is_symlink():              # the file itself is locked and replaced
+        args.state = args.state.resolve()
     return args
 
 
@@ -154,7 +157,7 @@ def check_arguments(args, error):
             if folder != "-" and path and path.resolve().is_relative_to(Path(folder).resolve()):
                 error(f"{flag} {path} lies inside --input {folder}: expected a place elsewhere")
     if args.seed + args.runs > 1 << 32:                     # PyTorch's CPU generator takes no more bits of a seed
-        error(f"--seed: expected a whole number below 2^32, the seeds of all --runs too, got {args.seed}")
+        error(f"--seed and --runs: expected seeds below 2^32, got {args.runs} from {args.seed} on")
     if args.model == "gcn-gru" and args.train_days <= args.history:
         error(f"gcn-gru trains on windows of --history + 1 days within --train-days: expected --train-days > "
               f"{args.history}, got {args.train_days}")
@@ -282,10 +285,14 @@ class NothingNew(ValueError):
 def days_over(days):
     """The days before today, by this machine's clock: a state takes every day once, so it must be over (UTC)."""
     today = shard.all_min(datetime.datetime.now(datetime.timezone.utc).date().toordinal())
+    over = False
     for date, day in days:
         if date.toordinal() >= today:
             warn(f"{date} is not over yet (UTC): left for the next run")
+            if not over:
+                raise NothingNew("no day of the input is over yet (UTC): nothing to embed")
             return
+        over = True
         yield date, day
 
 
@@ -436,7 +443,8 @@ def follow(days, truth, args, say, days_expected, memory=None, save=None):
     """
     memory = memory or first_memory(args)
     last = None if save is None else str(memory.last or "")
-    rows, runs, changed = [], [[] for _ in memory.models], []
+    rows, runs = [], [[] for _ in memory.models]
+    changed = state.unfinished_changes(args.out, memory.last) if last else []
     say(report.HEADER)
     with report.rows_of_days(args.out / "predictions.csv", report.PREDICTION_COLUMNS, last) as write:
         start = time.perf_counter()
@@ -449,11 +457,16 @@ def follow(days, truth, args, say, days_expected, memory=None, save=None):
                 results = [learn(progress, day, memory.t, args, args.seed + i, say)
                            for i, progress in enumerate(memory.models)]
             row |= mean_result(results)
+            if args.model == "gcn-gru" and memory.t == args.train_days and not memory.models[0].trained:
+                raise ValueError(f"{day.date}: gcn-gru learned nothing: no negative edges can be drawn on the training "
+                                 "days, every host contacts every port")
             test, scored = memory.t >= first_test(args), None
             embedded = embed_day(memory, day, test, args, say) if test or args.whiten else None
+            if memory.t == 1 and save and shard.rank() == 0:  # a new state: what is here is of another model
+                report.remove_earlier(args.out)
             if test and embedded:
                 check_finite(embedded, row, args)
-                if not last and not any(earlier["embedded"] for earlier in rows) and shard.rank() == 0:
+                if save is None and not any(earlier["embedded"] for earlier in rows) and shard.rank() == 0:
                     report.remove_earlier(args.out)
                 scored = score_day(day, embedded, truth, args)
                 write_day(day, embedded[0], scored[0], truth, write, args)
@@ -462,7 +475,7 @@ def follow(days, truth, args, say, days_expected, memory=None, save=None):
                 row |= {"macro_f1": report.mean_std(one.report.macro_f1 for one in scored)["mean"],
                         "subnet_agreement": report.mean_std(one.agreement for one in scored)["mean"], "embedded": True}
             elif test:
-                warn(f"{day.date}: every host contacts every port, nothing to learn from: not embedded")
+                warn(f"{day.date}: nothing learned so far, every host contacted every port: not embedded")
             today = update_hosts(memory, before, day, truth, scored and scored[0])
             if save:
                 if scored:
@@ -490,7 +503,7 @@ def row_of(day, before):
 def check_finite(embedded, row, args):
     if not shard.all_min(int(all(torch.isfinite(one.saved).all() for one in embedded))):
         raise ValueError(f"{row['date']}: training diverged, the embeddings are not finite (loss {row['loss']}): "
-                         f"expected a --learning-rate below {args.learning_rate:g}")
+                         f"expected a smaller --learning-rate or --weight-decay")
 
 
 def score_day(day, embedded, truth, args):
@@ -671,7 +684,8 @@ def check_days(rows, args):
         few = [name for name, n in (("one host", max(row["hosts"] for row in rows)),
                                     ("one port", max(row["ports"] for row in rows))) if n == 1]
         few = f"{' and '.join(few)} only, " if few else ""
-        raise ValueError(f"no negative edges can be drawn on any day: {few}every host contacts every port")
+        raise ValueError("no negative edges can be drawn on the days to learn from: "
+                         f"{few}every host contacts every port")
 
 
 # -- output -----------------------------------------------------------------------------------------------------------
@@ -742,6 +756,14 @@ def kept_memory(args):
                {tuple(identity): last for *identity, last in saved["files"]} if saved else {})
 
 
+def what_broke(summary):
+    """How many records were broken, how most of them were, and where the first of these is; a clause, or nothing."""
+    if not summary or not summary.rejected:
+        return ""
+    reason = summary.rejected.most_common(1)[0][0]
+    return f"; broken records: {summary.rejected.total():,} ({reason}: {summary.rejected_first[reason]})"
+
+
 def save_state(args, summary, memory):
     """Replace the state by this memory and the files that all ranks have read so far; rank 0 writes."""
     files = packets.merged(shard.all_objects(summary)).finished if summary else {}
@@ -798,9 +820,9 @@ def main(argv=None):
                 with contextlib.closing(days):              # ends the thread of `ahead`, however the run ends
                     rows, runs, n_hosts = follow(days, truth, args, say, functools.partial(days_expected, summary),
                                                  memory, save)
-            except NothingNew:
+            except NothingNew as error:
                 if not memory.last:
-                    raise
+                    raise ValueError(f"{error}{what_broke(summary)}") from None
                 write_hosts(args, memory)
                 raise ValueError(f"nothing new: no day of traffic after {memory.last}, the last one in {args.state}"
                                  ) from None
@@ -811,14 +833,16 @@ def main(argv=None):
             summary.days = len(rows)
         say(report.read_line(summary, n_hosts) if summary else
             f"made {sum(row['packets'] for row in rows):,} packets, {len(rows)} days, {n_hosts:,} hosts")
-        for line in summary.warnings if summary else ():
+        for line in summary.notes if summary else ():
             warn(line)
         if shard.rank() == 0:
             finish(args, truth, rows, runs, summary, time.perf_counter() - began)
         shard.stop()
     except (ValueError, OSError) as error:
-        if summary and summary.files:
-            say(report.read_line(summary))
+        with contextlib.suppress(OSError):                  # which may be that nobody listens any more
+            for line in (report.read_line(summary), *(f"note: {line}" for line in summary.notes)) \
+                    if summary and summary.files else ():
+                say(line)
         return fail(error)
     except (MemoryError, RuntimeError) as error:            # PyTorch's lack of memory is a RuntimeError
         if isinstance(error, MemoryError) or "memory" in str(error):
@@ -840,11 +864,13 @@ def warn(line):
 def fail(error):
     """Say in one line what ended the run; the exit code."""
     time.sleep(FIRST_SPEAKS * (shard.rank() > 0))
-    print(f"darkgnn: {f'rank {shard.rank()}: ' * (shard.size() > 1)}error: {error}", file=sys.stderr, flush=True)
+    line = " ".join(str(error).splitlines())                # a file's name may hold anything
+    print(f"darkgnn: {f'rank {shard.rank()}: ' * (shard.size() > 1)}error: {line}", file=sys.stderr, flush=True)
     return 2
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="replace")                # class names come from files, the terminal may be ASCII
+    if sys.stdout:
+        sys.stdout.reconfigure(errors="replace")            # class names come from files, the terminal may be ASCII
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files are removed
     sys.exit(main())

@@ -2,7 +2,7 @@
 
     x           (n, E)   one row per host, e.g. its embedding
     similarity  (n, k)   cosine in [-1, 1], or minus the Euclidean distance; neighbours by decreasing similarity
-    neighbours  (n, k)   row numbers; equally similar rows come by increasing number
+    neighbours  (n, k)   row numbers; rows of equal computed similarity come by increasing number
     labels      (n,)     int64 class of each host; 0 is Unknown
     addresses   (n,)     int64 IPv4 address of each host; its first 24 bits are its /24, its subnet
     m           (n,)     other hosts among the n in a host's /24

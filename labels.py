@@ -183,7 +183,8 @@ def _entries(path):
     try:
         with open(path, "rb") as file:
             stream = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
-            yield from _parse(path, io.TextIOWrapper(stream, "utf-8-sig", errors="replace"))
+            with io.TextIOWrapper(stream, "utf-8-sig", errors="replace") as lines:
+                yield from _parse(path, lines)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: expected a readable file of labels, got: {error}") from None
 
@@ -193,7 +194,8 @@ def _parse(path, lines):
     numbered = ((number, line) for number, line in enumerate(lines, 1) if _content(line))
     above, first = next(numbered, (0, ""))
     for delimiter in ",\t;":
-        header = [cell.strip(' "\r\n').lower().replace(" ", "_") for cell in first.split(delimiter)]
+        cells = next(csv.reader([first.replace("\0", "")], delimiter=delimiter, skipinitialspace=True), [])
+        header = [cell.strip().lower().replace(" ", "_") for cell in cells]
         address, label = ([header.index(name) for name in known if name in header] for known in COLUMNS)
         if address and label:
             yield from _parse_csv(path, lines, above, delimiter, header, address[0], label[0])
@@ -210,6 +212,7 @@ def _parse_csv(path, lines, above, delimiter, header, address, label):
     """The entries in the CSV rows below the header, which is line ``above``."""
     while not header[-1]:
         header.pop()
+    lines = ("\n" if line.startswith("#") else line for line in lines)  # quotes in comments mean nothing
     rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         for row in rows:

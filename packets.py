@@ -29,10 +29,11 @@ import sys
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
+from functools import partial
 
 import numpy as np
 
@@ -41,6 +42,7 @@ import textlogs
 
 DAY = 86_400
 SLACK = 300.0  # seconds by which packets may come late across midnight
+STRAY = 0.1  # share of a chunk that may be of days already finished
 PIECE = 1 << 20  # bytes read or unzipped at a time
 FEED = 1 << 15  # bytes to unzip at a time: what is lost where they are broken
 HEAD = 1 << 16  # bytes that tell a file's format, and in which its first packet is looked for first
@@ -49,9 +51,12 @@ COLUMNS = {
     "ttl": np.uint8, "mss": np.uint16, "window": np.uint16, "timestamp": np.uint32, "seq": np.uint32,
 }  # fmt: skip
 REQUIRED = ("time", "src", "dst", "port")
-PACKED = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\3\4": "zip", b"7z\xbc\xaf": "7z"}
+PACKED = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\3\4": "zip", b"7z\xbc\xaf": "7z",
+          b"\x04\x22\x4d\x18": "lz4", b"\x1f\x9d": "compress"}
 NETFILTER = re.compile(rb"SRC=\S{1,50} [^\n]{0,500}PROTO=")
-SYSLOG = re.compile(rb"\s*([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d |\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S* \S+ kernel:)")
+SYSLOG = re.compile(  # a time and a host, after an ISO time also a program
+    rb"\s*([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d |\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S* \S+ [^\s:]+:\s)"
+)
 DATE = re.compile(r"(?<!\d)(\d{4})([-_.]?)(\d\d)\2(\d\d)(?:\d{4}|\d{6})?(?!\d)")
 YEAR = re.compile(r"(?<!\d)(19[7-9]\d|20\d\d)(?!\d)")
 
@@ -100,9 +105,30 @@ class Summary:
     bytes_read: int = 0  # of the files as they lie on disk, compressed or not
     bytes_seen: int = 0  # of bytes_read, those when days_seen was counted
     bytes_total: int | None = 0  # None where it cannot be known: standard input and pipes
-    warnings: list = field(default_factory=list)  # lines
+    remarks: dict = field(default_factory=dict)  # what there is to say -> files of which it is true, if of files
     done_files: int = 0  # left out unread: `read_days` read them in an earlier run
-    finished: dict = field(default_factory=dict)  # (name, size, mtime in ns) of a file read to its end -> its last day
+    finished: dict = field(default_factory=dict)  # (path, size, mtime in ns) of a file read to its end -> its last day
+
+    def remark(self, what, name=None):
+        """Keep something that the user should know, of a file or in general."""
+        self.remarks.setdefault(what, []).extend([] if name is None else [name])
+
+    @property
+    def warnings(self):
+        """The remarks as lines: `what`, or `file: what`, or `file and 30 more: what`."""
+        lines = []
+        for what, names in self.remarks.items():
+            more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+            lines.append(f"{names[0]}{more}: {what}" if names else what)
+        return lines
+
+    @property
+    def notes(self):
+        """The warnings, and for each kind of broken records how many there are and where the first is."""
+        return self.warnings + [
+            f"{n:,} broken records left out, {reason}; the first is {self.rejected_first[reason]}"
+            for reason, n in self.rejected.most_common()
+        ]
 
     @property
     def packets(self):
@@ -124,10 +150,15 @@ def merged(summaries):
         for name in ("formats", "skipped", "rejected"):
             getattr(whole, name).update(getattr(part, name))
         whole.rejected_first = {**part.rejected_first, **whole.rejected_first}
-        whole.warnings += [line for line in part.warnings if line not in whole.warnings]
+        for what, names in part.remarks.items():
+            whole.remarks[what] = whole.remarks.get(what, []) + names
         whole.finished |= part.finished
         whole.days = max(whole.days, part.days)
     return whole
+
+
+def _ignore(*_):
+    """A `reject` and `warn` for a first look: what it meets is met again."""
 
 
 @dataclass(eq=False)
@@ -138,11 +169,13 @@ class _File:
     path: str | None  # None: standard input
     once: bool  # standard input and pipes cannot be opened a second time
     near: float  # a time near the first line's, for logs that lack the year
+    latest: float = np.inf  # when the file was last changed, and a day: its lines are older
     first: float = np.inf  # time of the first packet
+    reject: Callable = _ignore  # (reason, place, count=1): a broken record
     chunks: Iterator | None = None  # of columns, while the file is open
     reached: float = -np.inf  # the start of the last chunk: no packet of an earlier day is to come
     columns: set = field(default_factory=set)
-    identity: tuple | None = None  # name, size, modification time in ns; None where there is no file to come back to
+    identity: tuple | None = None  # path, size, modification time in ns; None where there is no file to come back to
 
 
 def read_days(paths, summary, year=None, strict=False, after=None, known=(), share=(0, 1)):
@@ -157,6 +190,8 @@ def read_days(paths, summary, year=None, strict=False, after=None, known=(), sha
     what cannot be read and for a file that returns to a day already given out.
     """
     files = _find_files(paths, summary)
+    for file in files:
+        file.reject = partial(_reject, file.name, summary, strict)
     if year is not None:
         _chain_years(files, year)
     before = done = -1 if after is None else _day(after)  # done: the last day given out
@@ -165,7 +200,7 @@ def read_days(paths, summary, year=None, strict=False, after=None, known=(), sha
     opened = [file for file in files if file.once]
     for file in files:
         if file.once:
-            file.chunks = _later(file, _chunks(file, summary, sensors, strict), summary, before)
+            file.chunks = _later(file, _chunks(file, summary, sensors), summary, before)
             _read_until(file, 0.0, pending, done)
         else:
             _peek(file)
@@ -177,7 +212,7 @@ def read_days(paths, summary, year=None, strict=False, after=None, known=(), sha
             _read_until(file, end, pending, done)
         while waiting and (waiting[-1].first < end or end == np.inf):
             file = waiting.pop()
-            file.chunks = _later(file, _chunks(file, summary, sensors, strict), summary, before)
+            file.chunks = _later(file, _chunks(file, summary, sensors), summary, before)
             _read_until(file, end, pending, done)
             opened.append(file)
         opened = [file for file in opened if file.chunks]
@@ -187,7 +222,7 @@ def read_days(paths, summary, year=None, strict=False, after=None, known=(), sha
             continue  # the file expected on this day had no packet on it
         packets = _join(pending.pop(day), set().union(*(file.columns for file in files)))
         if done >= 0 and day > done + 1 and share[1] == 1:  # else others may have had some
-            summary.warnings.append(f"no packets from {_date(done + 1)} to {_date(day - 1)}")
+            summary.remark(f"no packets from {_date(done + 1)} to {_date(day - 1)}")
         if sensors and share[1] > 1:  # their numbers are this process's own
             raise ValueError(f"several processes read: expected destination addresses, got the name {min(sensors)}")
         done = day
@@ -197,6 +232,14 @@ def read_days(paths, summary, year=None, strict=False, after=None, known=(), sha
         summary.last = float(packets.time[-1])
         yield _date(day), packets
     _compare_columns(files, summary)
+
+
+def _reject(name, summary, strict, reason, place, count=1):
+    """Count broken records of the file `name`, or raise the error that they are."""
+    if strict:
+        raise ValueError(f"{name}: {place}: {reason}")
+    summary.rejected[reason] += count
+    summary.rejected_first.setdefault(reason, f"{name}: {place}")
 
 
 def _date(day):
@@ -229,7 +272,7 @@ def _later(file, chunks, summary, done):
         last = max(last, int(day.max()))
         later = day > done
         if not later.all():
-            summary.skipped[f"of days up to {_date(done)}, done before"] += int(len(day) - later.sum())
+            summary.skipped[f"of days up to {_date(done)}, the last one done"] += int(len(day) - later.sum())
             chunk = {name: column[later] for name, column in chunk.items()}
         if later.any():
             yield chunk
@@ -238,20 +281,27 @@ def _later(file, chunks, summary, done):
 
 
 def _read_until(file, end, pending, done):
-    """Read chunks into `pending`, by day, until one lies wholly behind the time `end` or the file is finished."""
+    """Read chunks into `pending`, by day, until one lies wholly behind the time `end` or the file is finished.
+
+    A few packets of days up to `done`, which were given out, are rejected; a good part of a chunk is an error.
+    """
     while file.chunks and file.reached < end:
         chunk = next(file.chunks, None)
         if chunk is None:
             file.chunks = None
             return
         file.columns |= chunk.keys()
-        file.reached = chunk["time"].min()
         days = (chunk["time"] // DAY).astype(np.int64)
-        if days.min() <= done:
+        late = days <= done
+        if late.mean() > STRAY:
             raise ValueError(
-                f"{file.name}: expected packets in order of time, got one of {_date(days.min())} after that day was "
-                f"finished; sort the file by time"
+                f"{file.name}: expected packets in order of time, got {late.sum():,} of {_date(days.min())} after that "
+                f"day was finished; sort the file by time"
             )
+        if late.any():
+            file.reject("of a day already finished", f"a packet of {_date(days.min())}", int(late.sum()))
+            chunk, days = {name: column[~late] for name, column in chunk.items()}, days[~late]
+        file.reached = chunk["time"].min()
         if days.min() == days.max():
             pending.setdefault(int(days[0]), []).append(chunk)
             continue
@@ -285,7 +335,7 @@ def _compare_columns(files, summary):
         lacking = [file.name for file in files if name not in file.columns]
         if 0 < len(lacking) < len(files):
             some = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
-            summary.warnings.append(f"no {name} in {len(lacking)} of {len(files)} files, 0 there: {some}")
+            summary.remark(f"no {name} in {len(lacking)} of {len(files)} files, 0 there: {some}")
 
 
 # ---------------------------------------------------------------------------------------------------------- files
@@ -299,35 +349,55 @@ def _find_files(paths, summary):
         if path == "-":
             found = [path]
         elif os.path.isdir(path):
-            found = []
-            for folder, folders, names in os.walk(path):
-                folders[:] = sorted(name for name in folders if not name.startswith("."))
-                found += [os.path.join(folder, name) for name in sorted(names) if not name.startswith(".")]
-            found = [name for name in found if os.path.isfile(name)]
+            found = files_below(path, summary)
         elif os.path.exists(path):
             found = [path]
         else:
             raise ValueError(f"{path}: expected a file or a folder, got neither")
         for name in found:
-            real = name if name == "-" else os.path.realpath(name)
+            about = None if name == "-" else os.stat(name)
+            real = about and (about.st_dev, about.st_ino)
             if real in seen:
-                summary.warnings.append(f"{name} is given twice and read once")
+                summary.remark(f"{name} is given twice and read once")
                 continue
             seen.add(real)
-            if name == "-":
+            if about is None:
                 files.append(_File("standard input", None, True, _latest(time.time())))
             else:
-                about = os.stat(name)
                 once = not stat.S_ISREG(about.st_mode)
-                identity = None if once else (os.path.basename(name), about.st_size, about.st_mtime_ns)
+                identity = None if once else (os.path.realpath(name), about.st_size, about.st_mtime_ns)
                 near = _near(os.path.basename(name), about.st_mtime)
-                files.append(_File(name, name, once, near, identity=identity))
+                latest = np.inf if once else about.st_mtime + DAY
+                files.append(_File(name, name, once, near, latest, identity=identity))
                 summary.bytes_total += 0 if once else about.st_size
     if not files:
         raise ValueError(f"expected files to read, got none in {', '.join(map(str, paths)) or 'an empty list'}")
     if any(file.once for file in files):
         summary.bytes_total = None
     return files
+
+
+def files_below(path, summary):
+    """The files in a folder and in those below it, sorted by name, but hidden ones. Links are followed, no circles."""
+    found, entered = [], set()
+
+    def refuse(error):
+        raise ValueError(f"{error.filename}: expected a folder that can be read, got: {error.strerror}")
+
+    for folder, folders, names in os.walk(path, onerror=refuse, followlinks=True):
+        entered.add(os.path.realpath(folder))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.realpath(os.path.join(folder, name)) not in entered
+        )
+        for name in sorted(name for name in names if not name.startswith(".")):
+            name = os.path.join(folder, name)
+            if os.path.isfile(name):
+                found.append(name)
+            else:
+                summary.remark("left out, it is no file", name)
+    return found
 
 
 def _share_of(files, summary, index, n):
@@ -347,8 +417,8 @@ def _near(name, modified):
             continue
         if found > 0:
             return found
-    found = YEAR.search(name)
-    return _middle(int(found[1])) if found else _latest(modified)
+    years = [int(year) for year in YEAR.findall(name) if int(year) <= time.gmtime().tm_year]
+    return _middle(years[0]) if years else _latest(modified)
 
 
 def _middle(year):
@@ -368,7 +438,7 @@ def _chain_years(files, year):
         raise ValueError(f"the year must lie in 1970..9998, got {year}")
     near, chained = _middle(year), False
     for file in files:
-        file.near = near
+        file.near, file.latest = near, np.inf
         if file.once:
             continue
         with _open(file, Summary(), _ignore) as (stream, kind):
@@ -385,7 +455,7 @@ def _peek(file):
     while True:
         with _open(file, Summary(), _ignore, limit) as (stream, kind):
             try:
-                chunk = next(_parse(stream, kind, file, Counter(), _ignore, {}, None), None)
+                chunk = next(_parse(stream, kind, file, Counter(), _ignore, {}, _ignore), None)
             except ValueError:
                 if stream.left or limit > 1 << 23:
                     raise
@@ -397,26 +467,16 @@ def _peek(file):
         limit *= 16
 
 
-def _ignore(reason, place, count=1):
-    """A `reject` for a first look: what it meets is met again."""
-
-
-def _chunks(file, summary, sensors, strict):
+def _chunks(file, summary, sensors):
     """Yield the chunks of a file, and count in `summary` what they leave out."""
-
-    def reject(reason, place, count=1):
-        if strict:
-            raise ValueError(f"{file.name}: {place}: {reason}")
-        summary.rejected[reason] += count
-        summary.rejected_first.setdefault(reason, f"{file.name}: {place}")
-
     summary.files += 1
-    with _open(file, summary, reject) as (stream, kind):
+    with _open(file, summary, file.reject) as (stream, kind):
         if kind is None:
-            summary.warnings.append(f"{file.name} is empty")
+            summary.remark("empty", file.name)
         else:
             summary.formats[kind] += 1
-        yield from _parse(stream, kind, file, summary.skipped, reject, sensors, summary.warnings.append)
+        warn = partial(summary.remark, name=file.name)
+        yield from _parse(stream, kind, file, summary.skipped, file.reject, sensors, warn)
 
 
 def _parse(stream, kind, file, skipped, reject, sensors, warn):
@@ -424,7 +484,7 @@ def _parse(stream, kind, file, skipped, reject, sensors, warn):
     if kind == "capture":
         return captures.read_capture(stream, file.name, skipped, reject)
     if kind == "firewall log":
-        return textlogs.read_netfilter(stream, file.name, skipped, reject, file.near)
+        return textlogs.read_netfilter(stream, file.name, skipped, reject, file.near, file.latest, warn)
     if kind == "table":
         return textlogs.read_table(stream, file.name, skipped, reject, sensors, warn)
     return iter(())
@@ -434,6 +494,8 @@ def _parse(stream, kind, file, skipped, reject, sensors, warn):
 def _open(file, summary, reject, limit=sys.maxsize):
     """An input's stream of at most `limit` bytes, unzipped, and its kind; counts the bytes read in `summary`."""
     try:
+        if file.path is None and sys.stdin is None:
+            raise ValueError("expected an open standard input, got a closed one")
         with nullcontext(sys.stdin.buffer) if file.path is None else open(file.path, "rb") as raw:
             stream = _Stream(_pieces(raw, summary, reject), limit)
             yield stream, _kind(stream.head, file.name)
@@ -443,13 +505,16 @@ def _open(file, summary, reject, limit=sys.maxsize):
 
 def _kind(head, name):
     """What an input is, by its first bytes: capture, firewall log, table, or None if it is empty."""
+    magics = [*captures.PCAP, captures.PCAPNG]
+    if head[:4] in magics or (len(head.strip()) in (1, 2, 3) and any(magic.startswith(head) for magic in magics)):
+        return "capture"
     packed = next((kind for magic, kind in PACKED.items() if head.startswith(magic)), None)
     if head[257:262] == b"ustar":
         packed = "tar"
     if packed:
         raise ValueError(f"{name}: expected a trace, plain or gzipped, got a {packed} archive; unpack it first")
-    if head[:4] in captures.PCAP or head[:4] == captures.PCAPNG:
-        return "capture"
+    if b"\0" in head.split(b"\n", 1)[0] and head[:2] not in (b"\xff\xfe", b"\xfe\xff"):
+        raise ValueError(f"{name}: expected a capture or text, got other binary data")
     if NETFILTER.search(head) or SYSLOG.match(head):
         return "firewall log"
     return "table" if head.strip() else None

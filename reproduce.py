@@ -24,7 +24,6 @@ import hashlib
 import io
 import itertools
 import json
-import os
 import re
 import signal
 import stat
@@ -41,6 +40,7 @@ import torch.nn.functional as F
 import darkgnn
 import graph as graphs
 import knn
+import packets
 import report
 import synthetic
 
@@ -120,11 +120,8 @@ def identity(paths):
     """
     files = []
     for path in map(Path, paths):
-        found = [path]
-        if path.is_dir():
-            found = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
-            found = sorted(file for file in found if not file.name.startswith(".") and file.is_file())
-        for file in found:
+        found = packets.files_below(path, packets.Summary()) if path.is_dir() else [path]
+        for file in map(Path, found):
             if not file.exists() or not stat.S_ISREG(file.stat().st_mode):
                 raise ValueError(f"{file}: expected a file or a folder, which every cell reads anew, got neither")
             files.append((file.name, file.stat().st_size, file.stat().st_mtime_ns))
@@ -179,7 +176,7 @@ def run_cell(args, say, warn):
 def say_what_was_read(summary, args, say, warn):
     if summary and not args.quiet:
         say(f"       {report.read_line(summary)}")
-    for line in summary.warnings if summary else ():
+    for line in summary.notes if summary else ():
         warn(line)
 
 
@@ -779,6 +776,7 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="replace")                # class names come from files, the terminal may be ASCII
+    if sys.stdout:
+        sys.stdout.reconfigure(errors="replace")            # class names come from files, the terminal may be ASCII
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files are removed
     sys.exit(main())

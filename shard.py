@@ -41,7 +41,7 @@ def start(device="cpu"):
 
 def started():
     """How many processes torchrun started; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", 1))
+    return int(os.environ.get("WORLD_SIZE") or 1)
 
 
 def stop():

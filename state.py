@@ -12,6 +12,8 @@ the one that a single process writes, and any number of them goes on from it. Im
 import contextlib
 import datetime
 import fcntl
+import json
+import re
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -45,8 +47,10 @@ def locked(path):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ValueError(f"{path} is in use by another run: expected one run at a time") from None
-        for left in path.parent.glob(f".{path.name}.*"):    # of a run that was killed while it wrote
-            left.unlink()
+        left = re.compile(re.escape(f".{path.name}.") + r"\w{8}")
+        for other in path.parent.iterdir():                 # what whole_file left when it was killed
+            if left.fullmatch(other.name) and other.is_file():
+                other.unlink()
         yield
 
 
@@ -64,6 +68,8 @@ def load(path):
         if damaged:
             raise ValueError(f"{damaged} is damaged")
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ValueError(f"{path}: expected a state that can be read: {error.strerror or error}") from None
     except Exception as error:                              # whatever broken bytes make the two readers raise
         raise ValueError(f"{path}: expected a state that --state wrote, got a file that is truncated, damaged or "
                          f"something else ({type(error).__name__})") from None
@@ -78,8 +84,11 @@ def load(path):
 
 def save(path, state):
     """Replace the state at `path`, whole or not at all."""
-    with report.whole_file(path, "wb") as file:
-        torch.save({"darkgnn_state": VERSION, **state}, file)
+    try:
+        with report.whole_file(path, "wb") as file:
+            torch.save({"darkgnn_state": VERSION, **state}, file)
+    except RuntimeError as error:                           # torch's writer ends so where the file raised
+        raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
 def part(state, rank):
@@ -260,6 +269,22 @@ def write_hosts(path, table, names):
 def write_lines(path, header, lines):
     with report.whole_file(path) as file:
         file.writelines(line + "\n" for line in (header, *lines))
+
+
+def unfinished_changes(folder, last):
+    """The lines of changes.csv, of days up to `last`, that a run left which did not come to its end.
+
+    A run that does writes report.json, in which its days are.
+    """
+    try:
+        finished = json.loads((folder / "report.json").read_text())["days"][-1]["date"]
+    except (OSError, ValueError, LookupError, TypeError):   # none yet, or another program's
+        finished = ""
+    try:
+        lines = (folder / "changes.csv").read_text().splitlines()[1:]
+    except (OSError, ValueError):
+        return []
+    return [line for line in lines if finished < line[:10] <= str(last)]
 
 
 # -- what changed -----------------------------------------------------------------------------------------------------

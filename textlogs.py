@@ -39,6 +39,7 @@ import numpy as np
 
 BLOCK = 1 << 20  # bytes parsed together: its columns stay in the processor's cache
 PADDING = 128  # zero bytes behind a block: looks ahead at its very end stay inside the array
+PLAUSIBLE = 631_152_000, 4_102_444_800  # the years 1990 to 2099; other numbers probably are no seconds since 1970
 END_OF_TIME = 253_402_300_800  # the year 10000
 DAY = 86_400
 OTHER_PORT = 65_536
@@ -61,14 +62,15 @@ NAMES = {
     "window": "t_win window win tcp_win tcp_window tcp.window_size_value window_size tcp.window_size",
     "timestamp": "t_ts tcp_ts tsval ts_val t_tsval tcp_timestamp tcp.options.timestamp.tsval timestamp ts",
     "seq": "tcp_seq seq tcp.seq_raw tcp.seq",
-    "proto": "proto protocol ip.proto ip_proto ip_protocol",
+    "proto": "proto protocol ip.proto ip_proto ip_protocol protocol_name ip_protocol_name protocol_number proto_name "
+             "l4_proto transport transport_protocol network.transport ipproto protocolidentifier prot pr",
     "ethtype": "ethtype eth.type ethertype eth_type",
 }  # fmt: skip
 REQUIRED = ("time", "src", "dst", "port")
 OPTIONAL = {"length": np.uint16, "ttl": np.uint8, "mss": np.uint16, "window": np.uint16,
             "timestamp": np.uint32, "seq": np.uint32}  # fmt: skip
 SATURATING = ("length", "window")
-UNITS = {10**3: "milliseconds", 10**6: "microseconds", 10**9: "nanoseconds"}
+UNITS = {1: "seconds", 10**3: "milliseconds", 10**6: "microseconds", 10**9: "nanoseconds"}
 SENSOR = re.compile(r"(?!\d.*\.)(?=.*[^\W\d])[\w.:/@ -]+")
 MONTH_STARTS = np.arange("1970-01", "10000-02", dtype="M8[M]").astype("M8[D]").astype(np.int64)  # days since 1970
 LEAP_YEAR = np.array([31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])  # days of the months
@@ -102,17 +104,19 @@ def read_table(stream, name, skipped, reject, sensors, warn=None):
 
     `stream` has `.read(n)` and yields bytes; `name` stands in messages; `skipped` is a Counter, `reject(reason,
     place, count=1)` is called for broken lines; `sensors` is the dict name -> number and grows; `warn(line)`, where
-    given, is told of a time unit other than seconds. Without a protocol column every line is TCP (the authors' raw
-    files). Raises ValueError where a required column is missing.
+    given, is told of a time unit other than seconds, of times outside PLAUSIBLE, and where there is no protocol column:
+    every line is TCP then (the authors' raw files). Raises ValueError where a required column is missing.
     """
     layout = None
     for block, line in _blocks(stream, reject):
         if layout is None:
             layout, start = _find_header(block, name)
+            if layout and warn and "proto" not in layout.columns:
+                warn("no column for the protocol: every line is taken as TCP")
             line += block.count(b"\n", 0, start)
             block = block[start:]
         if layout and block:
-            chunk = _parse_table(block, line, layout, name, skipped, reject, sensors, warn)
+            chunk = _parse_table(block, line, layout, skipped, reject, sensors, warn)
             if len(chunk["time"]):
                 yield chunk
     if layout is None:
@@ -140,7 +144,10 @@ def _find_header(block, name):
         header = found[1].strip()
         if header.startswith(b"#") and number >= MAX_COMMENTS:
             continue
-        layouts = [_layout(header, delimiter) for delimiter in ",\t;| "]
+        if b"\r" in header:
+            raise ValueError(f"{name}: expected lines that end in LF or CRLF, got CR alone in the header")
+        layouts = [_layout(header, delimiter) for delimiter in ",;| "]
+        layouts.append(_layout(found[0].strip(b" "), "\t"))  # its tabs may delimit empty names
         layout = max(layouts, key=lambda layout: (len(layout.columns), len(layout.names)))
         if not layout.missing():
             return layout, found.end() + 1
@@ -159,20 +166,20 @@ def _find_header(block, name):
 
 def _layout(header, delimiter):
     """The header read with this delimiter between the fields."""
-    text = re.sub(r"^#\s*(fields:?\s+)?", "", header.decode("utf-8", "replace"), flags=re.IGNORECASE)
+    header = _unquote(header.replace(b"\t", b" ") if delimiter == " " else header, delimiter)
+    text = re.sub(r"^#\s*(fields:?[\s,]+)?", "", header.decode("utf-8", "replace"), flags=re.IGNORECASE)
     fields = text.split() if delimiter == " " else text.split(delimiter)
-    names = [re.sub(r"[\s-]+", "_", field.strip().strip('"').strip().lower()) for field in fields]
+    names = [re.sub(r"[\s-]+", "_", field.strip().lower()) for field in fields]
     places, columns = {name: k for k, name in reversed(list(enumerate(names)))}, {}
     for role, aliases in NAMES.items():
         free = [places[a] for a in aliases.split() if a in places and places[a] not in columns.values()]
         if free:
             columns[role] = free[0]
     doubt = "timestamp" in columns and names[columns["timestamp"]] in ("timestamp", "ts")
-    header = _squeeze(_unquote(header.replace(b"\t", b" ") if delimiter == " " else header, delimiter), delimiter)
-    return _Layout(header, delimiter, names, columns, doubt)
+    return _Layout(_squeeze(header, delimiter), delimiter, names, columns, doubt)
 
 
-def _parse_table(block, line, layout, name, skipped, reject, sensors, warn):
+def _parse_table(block, line, layout, skipped, reject, sensors, warn):
     """One chunk from a block of whole lines, the first of which has number `line`."""
     columns = layout.columns
     text, edges, lines = _split(block, line, layout, reject)
@@ -190,7 +197,7 @@ def _parse_table(block, line, layout, name, skipped, reject, sensors, warn):
     if not kept.all():
         edges, lines = edges[:, kept], lines[kept]
 
-    time, good_time = _times(*field("time"), layout, name, warn)
+    time, good_time = _times(*field("time"), layout, warn)
     src, good_src, src6 = _addresses(*field("src"))
     dst, good_dst, dst6 = _destinations(*field("dst"), sensors)
     port, good_port = _ports(*field("port"))
@@ -289,20 +296,25 @@ def _repeats(buf, starts, stops, header):
 # -------------------------------------------------------------------------------------------------- firewall logs
 
 
-def read_netfilter(stream, name, skipped, reject, near):
+def read_netfilter(stream, name, skipped, reject, near, latest=np.inf, warn=None):
     """Yield the TCP packets of netfilter LOG lines: `<time> <host> kernel: ... SRC= DST= ... PROTO=TCP ... DPT= ...`
 
     The time is RFC 3339's (`2021-12-12T00:01:07.5+01:00`, or with a blank) or syslog's `Dec 12 00:01:07`, in UTC.
     A time without a year takes the year that puts it nearest to the line before it, the file's first one nearest
-    to `near` (UTC seconds). `SEQ=` (--log-tcp-sequence) and `OPT (...)` (--log-tcp-options) are read where they
-    are. Of a repeated key the first counts. `stream`, `skipped`, `reject` as in read_table; `name` is unused.
+    to `near` (UTC seconds) and, if one of the years around has such, not after `latest`, when the file was last
+    changed; `warn`, where given, is told of lines read as later. `SEQ=` (--log-tcp-sequence) and `OPT (...)`
+    (--log-tcp-options) are read where they are. A packet that came in by no interface (`IN= `) is this machine's own,
+    "outgoing". Of a repeated key the first counts. `stream`, `skipped`, `reject` as in read_table; `name` is unused.
     """
-    state = None, near
+    state, told = (None, (near, latest)), warn is None
     for block, line in _blocks(stream, reject):
         text, cuts = _cut(block, " =")
         starts, stops = _lines(text, cuts)
         time, good_time, state = _stamps(text, starts, state)
         chunk = _parse_netfilter(text, cuts, starts, stops, time, good_time, line, skipped, reject)
+        if not told and state[0] is not None and len(chunk["time"]) and chunk["time"].max() > latest:
+            day, told = np.datetime64(int(chunk["time"].max() // DAY), "D"), True
+            warn(f"read as of {day}, after the file was last changed: give the year of the first line (--year)")
         if len(chunk["time"]):
             yield chunk
 
@@ -312,7 +324,7 @@ def netfilter_span(stream, near):
 
     Years as in read_netfilter. With them the year of one file's first line fixes those of the files after it.
     """
-    first, state = None, (None, near)
+    first, state = None, (None, (near, np.inf))
     for block, _ in _blocks(stream, lambda *_: None):
         text, cuts = _cut(block, "")
         starts, _ = _lines(text, cuts)
@@ -332,7 +344,7 @@ def _parse_netfilter(text, cuts, starts, stops, time, good_time, line, skipped, 
     """One chunk from the lines of a block, the first of which has number `line`; `time` is theirs already."""
     buf, words = text
     equals = np.append(0, np.flatnonzero(buf[cuts] == EQUALS))
-    keys = (b" SRC=", b" DST=", b" PROTO=", b" DPT=", b" LEN=", b" TTL=", b" WINDOW=", b" SEQ=")
+    keys = (b" SRC=", b" DST=", b" PROTO=", b" DPT=", b" LEN=", b" TTL=", b" WINDOW=", b" SEQ=", b" IN=")
     found = equals[_find(words, cuts[equals], stops, *keys)]  # (keys, n) which cuts are the keys' ends, 0 = none
     logged = found[0] > 0
     others = int(np.count_nonzero(~logged & (starts < stops)))
@@ -354,6 +366,7 @@ def _parse_netfilter(text, cuts, starts, stops, time, good_time, line, skipped, 
         late = _find(words, colons, stops, b" FRAG:")[0, logged] > 0
     chunk = {"time": time, "src": src.astype(np.uint32), "dst": dst.astype(np.uint32)}
     checks = [
+        (~(there[8] & (starts[8] == ends[8])), "outgoing", skipped),
         (~ipv6, "IPv6", skipped),
         (there[2], "no protocol", None),
         *protocols,
@@ -362,7 +375,7 @@ def _parse_netfilter(text, cuts, starts, stops, time, good_time, line, skipped, 
         (good_src, "bad source address", None),
         (good_dst & there[1], "bad destination", None),
     ]
-    for role, start, end, given in zip(("port", "length", "ttl", "window", "seq"), starts[3:], ends[3:], there[3:]):
+    for role, start, end, given in zip(("port", "length", "ttl", "window", "seq"), starts[3:8], ends[3:8], there[3:8]):
         value, good = _wholes(words, start, end)
         if role == "port":
             checks.append((good & given & (value <= 65535), "bad port", None))
@@ -426,7 +439,8 @@ def _hexadecimal(buf, at, digits):
 def _stamps(text, at, state):
     """Times (UTC seconds) that lines begin with, which are good, and the state for the next block.
 
-    `state` is the last year-less time as (year, second of a leap year); before the first, (None, time it is near).
+    `state` is the last year-less time as (year, second of a leap year); before the first, (None, (near, latest)), see
+    read_netfilter.
     """
     buf, words = text
     month = np.full(len(at), -1)
@@ -449,7 +463,7 @@ def _stamps(text, at, state):
     if rows.size:
         when = (np.cumsum(LEAP_YEAR)[month] - LEAP_YEAR[month] + day - 1) * DAY + second
         if state[0] is None:
-            state = _first_year(month[0] + 1, day[0], second[0], state[1]), when[0]
+            state = _first_year(month[0] + 1, day[0], second[0], *state[1]), when[0]
         step = np.diff(when, prepend=state[1])
         year = state[0] + np.cumsum((step < -183 * DAY).astype(int) - (step > 183 * DAY))
         state = int(year[-1]), when[-1]
@@ -458,11 +472,17 @@ def _stamps(text, at, state):
     return time, good, state
 
 
-def _first_year(month, day, second, near):
-    """The year that puts month, day and second nearest to the time `near`; 29 February only in leap years."""
+def _first_year(month, day, second, near, latest):
+    """The year that puts month, day and second nearest to the time `near`; 29 February only in leap years.
+
+    Where that is after `latest` and a year before is not, that one.
+    """
     year = np.datetime64(int(near), "s").astype("M8[Y]").astype(int) + 1970 + np.arange(-8, 9)
     days, good = _days(year, np.full(17, month), np.full(17, day))
-    return int(year[np.where(good, abs(days * DAY + second - near), np.inf).argmin()])
+    time = days * DAY + second
+    distance = np.where(good, abs(time - near), np.inf)
+    early = np.where(time <= latest, distance, np.inf)
+    return int(year[(early if early.min() < 600 * DAY else distance).argmin()])
 
 
 # -------------------------------------------------------------------------------------------------- shared parsing
@@ -666,15 +686,16 @@ def _destinations(text, start, end, sensors):
     return dst, good, ipv6
 
 
-def _times(text, start, end, layout, name, warn):
+def _times(text, start, end, layout, warn):
     """Fields that hold a time, a number or a date: UTC seconds, and which are good. Settles the table's unit."""
     whole, fraction, numeric = _numbers(text, start, end)
     time = whole + fraction
     if layout.unit is None and numeric.any():
         typical = np.median(time[numeric])
         layout.unit = next((unit for unit in (10**9, 10**6, 10**3) if typical >= 1e8 * unit), 1)
-        if layout.unit > 1 and warn:
-            warn(f"{name}: times read as {UNITS[layout.unit]} since 1970")
+        odd = not PLAUSIBLE[0] <= typical / layout.unit < PLAUSIBLE[1]
+        if warn and (layout.unit > 1 or odd):
+            warn(f"times read as {UNITS[layout.unit]} since 1970" + ": days before 1990 or after 2099" * odd)
     time /= layout.unit or 1
     good = numeric & (time < END_OF_TIME)
     rest = np.flatnonzero(~numeric)
@@ -685,14 +706,15 @@ def _times(text, start, end, layout, name, warn):
 
 
 def _dates(text, at):
-    """`2021-12-12T00:01:07.5+01:00` and kin (RFC 3339; a blank for T; UTC without Z or offset) that begin at `at`.
+    """`2021-12-12T00:01:07.5+01:00` and kin (RFC 3339; a blank, or what `_unquote` makes of it, for T; UTC without Z or
+    offset, which may lack the minutes) that begin at `at`.
 
     Gives UTC seconds, the positions behind them, and which are good.
     """
     buf, words = text
     year, good = _eight(words, at, 4)
     month, fine = _eight(words, at + 5, 2)
-    good &= fine & (buf[at + 4] == DASH) & (buf[at + 7] == DASH) & np.isin(buf[at + 10], list(b"Tt "))
+    good &= fine & (buf[at + 4] == DASH) & (buf[at + 7] == DASH) & np.isin(buf[at + 10], list(b"Tt _"))
     day, fine = _eight(words, at + 8, 2)
     second, stop, whole = _clock(text, at + 11)
     days, valid = _days(year, month, day)
@@ -705,9 +727,11 @@ def _dates(text, at):
         hours, good[rest] = _eight(words, stop[rest] + 1, 2)
         colon = buf[stop[rest] + 3] == COLON
         minutes, fine = _eight(words, stop[rest] + 3 + colon, 2)
-        good[rest] &= fine & (hours < 24) & (minutes < 60)
+        none = ~fine & ~colon
+        minutes[none] = 0
+        good[rest] &= (fine | none) & (hours < 24) & (minutes < 60)
         time[rest] -= np.where(letter[rest] == DASH, -60, 60) * (hours * 60 + minutes)
-        stop[rest] += 5 + colon
+        stop[rest] += np.where(none, 3, 5 + colon)
     return time, stop, good & (time >= 0) & (time < END_OF_TIME)
 
 

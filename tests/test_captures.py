@@ -259,13 +259,28 @@ def test_ipv6_is_counted(link, header):
 
 @pytest.mark.parametrize("link, named", [(105, "105 (IEEE 802.11)"), (147, "147"), (65535, "65535")])
 def test_unsupported_link_type(link, named):
-    """A link type that is not supported is one line naming the file, the number and, if common, the link."""
-    data = section("<") + interface("<", link) + enhanced("<", 0, 1, ipv4())
-    for capture in (pcap([ipv4()], link), data):
-        with pytest.raises(ValueError) as error:
-            read(capture)
-        assert str(error.value).startswith("some.pcap: expected link type Ethernet, ")
-        assert str(error.value).endswith(f", got {named}") and "\n" not in str(error.value)
+    """A pcap of a link type that is not supported is one line naming the file, the number and, if common, the link; in
+    pcapng packets of such an interface are counted, and those of others read."""
+    with pytest.raises(ValueError) as error:
+        read(pcap([ipv4()], link))
+    assert str(error.value).startswith("some.pcap: expected link type Ethernet, ")
+    assert str(error.value).endswith(f", got {named}") and "\n" not in str(error.value)
+    head = section("<") + interface("<", link) + interface("<", 1)
+    packets = enhanced("<", 0, 10**9, ipv4()), enhanced("<", 1, 10**9, ethernet(ipv4(port=9)))
+    columns, skipped, rejected = read(head + packets[0] + packets[1] + packets[0])
+    assert columns["port"].tolist() == [9] and skipped == {f"of link type {named}": 2} and not rejected
+
+
+def test_pppoe_sessions():
+    """IPv4 and IPv6 in a PPPoE session are seen, with VLAN tags too; other PPP protocols are not IP."""
+    def session(protocol, payload):
+        return struct.pack(">BBHHH", 0x11, 0, 7, len(payload) + 2, protocol) + payload
+    frames = [ethernet(session(0x0021, ipv4(port=8)), 0x8864, tags=tags) for tags in ((), (0x8100,))]
+    frames += [ethernet(session(0x0057, bytes(40)), 0x8864), ethernet(session(0xC021, bytes(40)), 0x8864),
+               ethernet(session(0x0021, b""), 0x8864)]
+    columns, skipped, rejected = read(pcap(frames))
+    assert columns["port"].tolist() == [8, 8] and skipped == {"IPv6": 1, "not IP": 1}
+    assert [(reason, count) for reason, _, count in rejected] == [("truncated packet", 1)]
 
 
 # -- the packets ------------------------------------------------------------------------------------------------------
@@ -283,14 +298,17 @@ def test_other_packets_are_counted_by_kind():
 
 
 def test_malformed_ip_headers_are_rejected():
-    """A wrong version, a header length below 20 and a total length below the header's are rejected as broken."""
-    packets = [bytearray(ipv4(port=port)) for port in range(5)]
+    """A wrong version, a header length below 20 and a total length below the header's are rejected as broken; a total
+    length of 0 (segmentation offload) is that of the captured bytes."""
+    packets = [bytearray(ipv4(LINUX, port=port)) for port in range(5)]
+    packets[4][2:4] = b"\0\0"
     packets[1][0] = 0x65
     packets[2][0] = 0x44
     packets[3][2:4] = b"\0\x13"
     columns, skipped, rejected = read(pcap([ethernet(bytes(p)) for p in packets]))
-    assert columns["port"].tolist() == [0, 4] and not skipped
-    assert rejected == [("malformed IPv4 header", f"byte {24 + 16 + 54}", 3)]
+    assert columns["port"].tolist() == [0, 4] and columns["length"].tolist() == [60, 60] and not skipped
+    assert columns["mss"].tolist() == [1460, 1460]
+    assert rejected == [("malformed IPv4 header", f"byte {24 + 16 + 74}", 3)]
 
 
 @pytest.mark.parametrize("ip_options", [0, 8, 40])
@@ -409,21 +427,21 @@ def test_short_reads():
 
 @pytest.mark.parametrize("data", [small_pcap(), small_pcapng()], ids=["pcap", "pcapng"])
 def test_cut_at_every_byte(data):
-    """A capture cut anywhere gives the packets before the cut and says where it ends, or one clear line."""
+    """A capture cut anywhere gives the packets before the cut and says where it ends."""
     whole = rows(read(data)[0])
     ends = 0
     for cut in range(len(data)):
-        try:
-            columns, _, rejected = read(data[:cut])
-        except ValueError as error:
-            assert cut < 24 and str(error).startswith("some.pcap: expected ") and "\n" not in str(error)
+        if not cut:
+            continue
+        columns, _, rejected = read(data[:cut])
+        assert (cut < 24) == (rejected == [("capture ends inside its header", f"byte {cut}", 1)])
+        if cut < 24:
             continue
         assert rows(columns) == whole[: columns["time"].size]
         if any(reason == "capture ends inside a packet" for reason, _, _ in rejected):
             assert int(rejected[-1][1].removeprefix("byte ")) < cut
         else:
             ends += 1
-            assert cut >= 24
     assert 5 < ends < 20  # the cuts that fall between two records
 
 
@@ -504,22 +522,24 @@ def test_packet_longer_than_its_block():
 
 
 def test_impossible_fraction_of_a_second():
-    """A record header with a million microseconds or more is broken and left out; reading goes on behind it."""
+    """A record header with more than a million microseconds is broken and left out, and reading goes on behind it; a
+    million, to which dpkt rounds up, is the next second."""
     data = bytearray(pcap([ethernet(ipv4(port=port)) for port in (1, 2)]))
-    data[28:32] = struct.pack("<I", 10**6)
-    columns, _, rejected = read(bytes(data))
-    assert columns["port"].tolist() == [2] and rejected == [("malformed record header", "byte 24", 1)]
+    for fraction, ports, broken in ((10**6, [1, 2], []), (10**6 + 1, [2], [("malformed record header", "byte 24", 1)])):
+        data[28:32] = struct.pack("<I", fraction)
+        columns, _, rejected = read(bytes(data))
+        assert columns["port"].tolist() == ports and rejected == broken
+        assert columns["time"][0] == 1001
 
 
 @pytest.mark.parametrize("data, got", [
     (b"", "got an empty file"), (b"time,src,dst\n1,2,3\n", "got the bytes 74 69 6d 65"),
-    (b"\xd4\xc3\xb2", "got the bytes d4 c3 b2"), (pcap([])[:23], "header of 24 bytes, got 23 bytes"),
+    (b"\xd4\xc3\xb3", "got the bytes d4 c3 b3"),
     (pcap([])[:4] + b"\1\0\2\0" + pcap([])[8:], "version 2.4, got 1.2"), (section("<", 2), "version 1, got 2.0"),
-    (section("<")[:23], "expected a pcapng section header"),
     (section("<")[:8] + b"abcd" + section("<")[12:], "expected a pcapng section header"),
 ])  # fmt: skip
 def test_what_is_no_capture(data, got):
-    """An empty file, another magic, a header cut short and an unknown version are one line naming the file."""
+    """An empty file, another magic and an unknown version are one line naming the file."""
     with pytest.raises(ValueError) as error:
         read(data)
     assert str(error.value).startswith("some.pcap: ") and got in str(error.value) and "\n" not in str(error.value)

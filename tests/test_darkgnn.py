@@ -256,7 +256,7 @@ def test_a_test_day_without_embeddings_is_said(capsys, tmp_path, firewall):
     lines = [line.replace("DPT=", "DPT=22 OLD=") if line.startswith("Jan  1") else line for line in firewall_lines()]
     (tmp_path / "ufw.log").write_text("\n".join(lines) + "\n")
     code, _, notes = run(capsys, *firewall, "--model", "gcn", "--epochs", 2)
-    assert code == 0 and "2022-01-01: every host contacts every port" in notes
+    assert code == 0 and "2022-01-01: nothing learned so far, every host contacted every port" in notes
     assert [path.name for path in (tmp_path / "out" / "embeddings").iterdir()] == ["2022-01-02.npz"]
 
 
@@ -281,7 +281,7 @@ def nothing_written(folder):
 TROUBLES = {
     "too few days": (dict(days=2), r"2 days of traffic, expected at least 3: --train-days 2"),
     "no host after the filter": (dict(packets=4), r"no host sends 5 TCP packets or more on any day"),
-    "one port only": (dict(ports=(22,)), r"no negative edges can be drawn on any day: one port only"),
+    "one port only": (dict(ports=(22,)), r"no negative edges can be drawn on the days to learn from: one port only"),
     "one host only": (dict(hosts=1), None),
 }
 
@@ -293,7 +293,7 @@ def test_hopeless_traces_are_one_line(capsys, tmp_path, firewall, trouble):
     lines = list(firewall_lines(**changes))
     if trouble == "one host only":
         lines = [line.replace("SRC=9.1.0.1", "SRC=9.0.0.0") for line in lines]
-        expected = "no negative edges can be drawn on any day: one host only"
+        expected = "no negative edges can be drawn on the days to learn from: one host only"
     (tmp_path / "ufw.log").write_text("\n".join(lines) + "\n")
     assert re.search(expected, error_of(capsys, *firewall))
     assert nothing_written(tmp_path / "out")
@@ -311,6 +311,41 @@ def test_no_tcp_at_all(capsys, tmp_path, firewall):
     lines = [line for line in firewall_lines() if "PROTO=UDP" in line]
     (tmp_path / "ufw.log").write_text("\n".join(lines) + "\n")
     assert "no TCP packets over IPv4 in the input" in error_of(capsys, *firewall)
+
+
+def test_gcn_gru_without_negatives_on_its_training_days(capsys, tmp_path, firewall):
+    """Complete graphs on the training days alone: one line names the day on which nothing could be learned."""
+    lines = [line if line.startswith("Jan") else line.replace("DPT=", "DPT=22 OLD=") for line in firewall_lines()]
+    (tmp_path / "ufw.log").write_text("\n".join(lines) + "\n")
+    line = error_of(capsys, *firewall, "--model", "gcn-gru", "--epochs", 1)
+    assert "2021-12-31: gcn-gru learned nothing" in line and "on the training days" in line
+
+
+def test_nothing_but_broken_records_is_told_with_their_place(capsys, tmp_path):
+    """A table of which no line can be read: the one line says how many were broken, how and where the first is."""
+    (tmp_path / "t.csv").write_text("ts,src,dst,dport\n" + "soon,1.2.3.4,5.6.7.8,9\n" * 7)
+    line = error_of(capsys, "--input", tmp_path / "t.csv", "--out", tmp_path / "out")
+    assert line.endswith(f"nothing to embed; broken records: 7 (bad time: {tmp_path / 't.csv'}: line 2)")
+
+
+def test_broken_records_are_noted_even_when_quiet(capsys, tmp_path, firewall):
+    """--quiet keeps the note that says what was left out and where the first is."""
+    with (tmp_path / "ufw.log").open("a") as file:
+        file.write(next(firewall_lines()).replace("SRC=9", "SRC=999") + "\n")
+    code, _, notes = run(capsys, *firewall, "--quiet")
+    assert code == 0 and "note: 1 broken records left out, bad source address; the first is" in notes
+
+
+def test_nobody_listens(tmp_path, firewall):
+    """A reader of the output that leaves early, as `head` does, ends the run with one line, no traceback."""
+    command = [sys.executable, ROOT / "darkgnn.py", *map(str, firewall)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    process.stdout.close()
+    complaint = process.stderr.read()
+    assert process.wait() == 2 and "Broken pipe" in complaint and "Traceback" not in complaint
+    closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], stderr=subprocess.PIPE, text=True)
+    assert closed.returncode == 0 and "Traceback" not in closed.stderr
 
 
 def test_a_missing_file_is_named(capsys, tmp_path):
@@ -334,14 +369,15 @@ def test_a_missing_file_is_named(capsys, tmp_path):
     (["--labels", "x.csv"], "--labels, --mirai, --year and --strict go with --input"),
     (["--mirai-packets", "3"], "--mirai-packets goes with --mirai"),
     (["--hidden-width", "1000000000000"], "--hidden-width: expected a whole number in 1..65536"),
-    (["--seed", str(2**64)], "--seed: expected a whole number below 2^32"),
+    (["--seed", str(2**64)], "--seed and --runs: expected seeds below 2^32"),
     (["--input", ".", "--out", "./out"], "--out out lies inside --input ."),
 ])
 def test_bad_flags_exit_with_2_and_say_what_was_expected(capsys, arguments, expected):
     """A flag that makes no sense is refused before anything is read."""
     with pytest.raises(SystemExit) as stop:
         darkgnn.main(arguments)
-    assert stop.value.code == 2 and expected in capsys.readouterr().err
+    complaint = capsys.readouterr().err
+    assert stop.value.code == 2 and expected in complaint and complaint.count("\n") == 1
 
 
 def test_mirai_labels_hosts_that_no_list_names(capsys, tmp_path):

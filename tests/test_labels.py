@@ -60,6 +60,14 @@ def test_csv(tmp_path, text):
     assert set(truth.counts) <= {"host bits"}
 
 
+def test_quotes_in_comments_and_commas_in_the_header(tmp_path):
+    """A quote in a comment joins no lines, and a quoted name in the header may hold the separator."""
+    text = 'src_ip,"label, more",label\n# from, "a\n1.2.3.4,x,censys\n# until, b"\n5.6.7.8,y,zmap\n'
+    paths = write(tmp_path, a_csv=text)
+    assert classes(labels.read_labels(paths), "1.2.3.4", "5.6.7.8") == ["censys", "zmap"]
+    broken(tmp_path, "line 3: expected an IPv4 address", b_csv='src_ip,label\n# "\nx,y\n')
+
+
 def test_plain_lists_are_named_by_their_file(tmp_path):
     """A plain list's class is its file's name without extensions; comments after # and ; and blank lines pass."""
     text = "# by hand\n\n1.2.3.4\n 5.6.0.0/16 ; SBL256894\r\n8.8.8.8#dns\n;\n"

@@ -237,7 +237,8 @@ def test_gzip_cut_at_every_byte_is_never_a_traceback(tmp_path):
         (b"\xfd7zXZ\0", "got a xz archive"),
         (b"PK\3\4....", "got a zip archive"),
         (b"\x28\xb5\x2f\xfd...", "got a zstd archive"),
-        (b"\0\1\2\3" * 300, "expected a header line"),
+        (b"\x04\x22\x4d\x18..", "got a lz4 archive"),
+        (b"\0\1\2\3" * 300, "expected a capture or text, got other binary data"),
         (b"a,b,c\n1,2,3\n", "got none for time, src, dst, port among: a, b, c"),
     ],
 )
@@ -271,7 +272,7 @@ def test_nothing_to_read_is_an_error_and_an_empty_file_is_said(tmp_path):
         write(tmp_path / name, data)
     summary = Summary()
     assert len(days(tmp_path, summary)) == 1
-    assert summary.files == 4 and sorted(summary.warnings) == [f"{tmp_path / name} is empty" for name in "abc"]
+    assert summary.files == 4 and f"{tmp_path / 'a'} and 2 more: empty" in summary.warnings
     write(tmp_path / "d", HEADER)
     assert days(tmp_path) == []
 
@@ -315,7 +316,114 @@ def test_days_without_packets_in_between_are_said(tmp_path):
     path = write(tmp_path / "a.csv", HEADER + rows(1, 86400, 86400 * 5))
     summary = Summary()
     days(path, summary)
-    assert summary.warnings == ["no packets from 2021-07-03 to 2021-07-05"]
+    assert summary.warnings[1:] == ["no packets from 2021-07-03 to 2021-07-05"]
+
+
+def test_what_is_broken_is_noted_with_its_place(tmp_path):
+    """`notes` are the warnings and a line for each kind of broken records, with their number and the first place."""
+    path = write(tmp_path / "a.csv", HEADER + rows(1) + "x,1.2.3.4,5.6.7.8,9\n" * 3)
+    summary = Summary()
+    days(path, summary)
+    assert summary.notes == [f"{path}: no column for the protocol: every line is taken as TCP",
+                             f"3 broken records left out, bad time; the first is {path}: line 3"]  # fmt: skip
+
+
+def test_a_remark_about_many_files_is_one_line(tmp_path):
+    """What is true of several files is said once, of the first and how many more."""
+    for name in "abc":
+        write(tmp_path / name, HEADER + rows(1))
+    summary = Summary()
+    days(tmp_path, summary)
+    assert summary.warnings == [f"{tmp_path / 'a'} and 2 more: no column for the protocol: every line is taken as TCP"]
+
+
+def test_a_few_packets_of_a_finished_day_are_rejected(tmp_path, monkeypatch):
+    """A stray early time, as of a router without a clock, does not end the reading: it is counted; many such do."""
+    monkeypatch.setattr(textlogs, "BLOCK", 1 << 14)
+    times = [60 * t for t in range(1440 * 4)]
+    path = write(tmp_path / "a.csv", HEADER + rows(*times[:4000], -1e9, *times[4000:]))
+    summary = Summary()
+    assert sum(len(packet) for _, packet in days(path, summary)) == len(times) and len(days(path)) == 4
+    assert summary.rejected == {"of a day already finished": 1}
+    with pytest.raises(ValueError, match="a packet of 1989-10-22: of a day already finished"):
+        days(path, strict=True)
+    path = write(tmp_path / "a.csv", HEADER + rows(*times) + rows(*times[:1000]))
+    with pytest.raises(ValueError, match=r"expected packets in order of time, got \d+ of 2021-07-01 after that day"):
+        days(path)
+
+
+def test_links_in_a_folder_are_followed(tmp_path):
+    """Linked folders are read, a circle of them once; links to nothing and pipes are left out and said."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here").mkdir()
+    write(tmp_path / "there" / "a.csv", HEADER + rows(1))
+    write(tmp_path / "here" / "b.csv", HEADER + rows(2))
+    (tmp_path / "here" / "linked").symlink_to(tmp_path / "there")
+    (tmp_path / "here" / "circle").symlink_to(tmp_path / "here")
+    (tmp_path / "here" / "nothing").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "here" / "pipe")
+    summary = Summary()
+    ((_, packet),) = days(tmp_path / "here", summary)
+    assert len(packet) == 2 and summary.files == 2
+    assert f"{tmp_path / 'here' / 'nothing'} and 1 more: left out, it is no file" in summary.warnings
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
+    """An unreadable folder below the one given is one line: its days must not be missing silently."""
+    def scandir(path, real=os.scandir):
+        if os.path.basename(path) == "locked":              # root could read it
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    (tmp_path / "locked").mkdir()
+    write(tmp_path / "a.csv", HEADER + rows(1))
+    with pytest.raises(ValueError, match="locked: expected a folder that can be read"):
+        days(tmp_path)
+
+
+def test_a_hard_link_is_the_same_file(tmp_path):
+    """A file under two names is read once."""
+    os.link(write(tmp_path / "a.csv", HEADER + rows(1)), tmp_path / "b.csv")
+    ((_, packet),) = days(tmp_path)
+    assert len(packet) == 1
+
+
+def test_a_capture_may_end_in_its_header(tmp_path):
+    """What a full disk leaves of a capture, 1 to 23 bytes, is counted as broken beside others; text is not."""
+    write(tmp_path / "z.csv", HEADER + rows(1))
+    for end in (1, 3, 4, 23):
+        write(tmp_path / "a.pcap", pcap(1)[:end])
+        summary = Summary()
+        ((_, packet),) = days(tmp_path, summary)
+        assert len(packet) == 1 and summary.rejected == {"capture ends inside its header": 1}
+
+
+def test_a_sender_cannot_make_a_tar_of_a_capture(tmp_path):
+    """A capture whose packet holds tar's magic where a tar has it is read."""
+    data = bytearray(pcap(*range(9)))
+    data[257:262] = b"ustar"
+    write(tmp_path / "a.pcap", bytes(data))
+    assert len(days(tmp_path)) >= 1
+
+
+def test_closed_standard_input(monkeypatch):
+    """Without a standard input "-" is one clear line."""
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ValueError, match="expected an open standard input, got a closed one"):
+        days("-")
+
+
+def test_a_file_of_the_same_name_elsewhere_is_another(tmp_path):
+    """With `after` and `known`, a file that differs from a known one in its folder alone is read."""
+    for k, folder in enumerate("ab"):
+        (tmp_path / folder).mkdir()
+        os.utime(write(tmp_path / folder / "dump.csv", HEADER + rows(86400 * k)), (1e9, 1e9))
+    first = Summary()
+    ((day, _),) = days(tmp_path / "a", first)
+    second = Summary()
+    ((later, _),) = days(tmp_path, second, after=day, known=first.finished)
+    assert later > day and second.done_files == 1
 
 
 def test_progress_lets_the_number_of_days_be_estimated(tmp_path, monkeypatch):
@@ -347,6 +455,9 @@ def year_of(paths, **settings):
         ("kern.log", "Mar  5 12:00:00", "2022-03-05"),
         ("kern.log", "Mar  7 12:00:00", "2021-03-07"),
         ("kern.log", "Feb 29 12:00:00", "2020-02-29"),
+        ("kern.log-20220301", "Mar  6 12:00:00", "2022-03-06"),
+        ("kern.log-20220301", "Mar  7 12:00:00", "2021-03-07"),
+        ("router2098.log", "Mar  5 12:00:00", "2022-03-05"),
     ],
 )
 def test_the_year_comes_from_the_name_or_the_modification_time(tmp_path, name, stamp, expected):
@@ -355,6 +466,21 @@ def test_the_year_comes_from_the_name_or_the_modification_time(tmp_path, name, s
     modified = datetime(2022, 3, 5, 12, tzinfo=timezone.utc).timestamp()
     os.utime(path, (modified, modified))
     assert year_of(path) == [expected]
+
+
+def test_a_log_longer_than_a_year_is_told(tmp_path):
+    """13 months without a year, whose last line comes out after the file's last change: a note says so."""
+    lines = [LOG.format(f"{month}  2 00:00:44", 22) for month in ("Feb", "May", "Sep", "Dec", "Feb", "Mar")]
+    path = write(tmp_path / "kern.log", "".join(lines))
+    modified = datetime(2022, 3, 2, 12, tzinfo=timezone.utc).timestamp()
+    os.utime(path, (modified, modified))
+    summary = Summary()
+    assert year_of(path, summary=summary)[-1] == "2023-03-02"
+    assert f"{path}: read as of 2023-03-02, after the file was last changed: give the year of the first line (--year)" \
+        in summary.warnings
+    summary = Summary()
+    assert year_of(path, summary=summary, year=2021)[-1] == "2022-03-02"
+    assert not [line for line in summary.warnings if "last changed" in line]
 
 
 def test_a_given_year_is_that_of_the_first_line_of_the_first_file(tmp_path):
@@ -380,9 +506,10 @@ def test_a_given_year_is_that_of_the_first_line_of_the_first_file(tmp_path):
     assert year_of([first, second], year=2021)[-1] == "2021-09-01"
 
 
-def test_a_log_that_begins_with_other_lines_is_still_a_log(tmp_path):
+@pytest.mark.parametrize("when", ["Jul  1 00:00:00", "2021-07-01T00:00:00.123456+00:00"])
+def test_a_log_that_begins_with_other_lines_is_still_a_log(tmp_path, when):
     """70,000 bytes of other daemons' lines before the first netfilter line do not make a table of it."""
-    text = "Jul  1 00:00:00 host sshd[1]: session opened\n" * 1700 + LOG.format("Jul  1 00:00:01", 22)
+    text = f"{when} host sshd[1]: session opened\n" * 1700 + LOG.format(when, 22)
     summary = Summary()
     ((_, packet),) = days(write(tmp_path / "x-2021.log", text), summary)
     assert len(packet) == 1 and summary.skipped == {"other log line": 1700}

@@ -1,7 +1,10 @@
 """Daily runs: a run that is interrupted anywhere and goes on gives the bytes of one that never was."""
 
+import contextlib
 import csv
 import datetime
+import errno
+import io
 import os
 import re
 import resource
@@ -57,6 +60,10 @@ def files_of(folder):
     """{name: bytes} of what must be equal; report.json holds times."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*")
             if path.is_file() and path.name not in ("report.json", "changes.csv")}
+
+
+def changes_of(folder):
+    return (folder / "changes.csv").read_text()
 
 
 MODELS = {"i-gcn-gru": [], "i-gcn-gru plain": ["--model", "i-gcn-gru", "--no-node-features"],
@@ -122,6 +129,7 @@ def test_killed_anywhere_and_started_again(tmp_path, daily):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 or "nothing new" in done.stderr, done.stderr
     assert files_of(tmp_path / "killed") == expected
+    assert changes_of(tmp_path / "killed") == changes_of(tmp_path / "calm")
     assert not list(tmp_path.rglob(".killed.state.*"))
 
 
@@ -186,7 +194,74 @@ def test_a_full_disk_loses_nothing(tmp_path, daily):
         for path in (tmp_path / "full").rglob("*.csv"):
             assert path.read_bytes() == b"" or path.read_bytes().endswith(b"\n")
     assert subprocess.run(arguments, capture_output=True).returncode == 0
-    assert files_of(tmp_path / "full") == expected
+    assert files_of(tmp_path / "full") == expected and changes_of(tmp_path / "full") == changes_of(tmp_path / "calm")
+
+
+def test_a_state_that_finds_no_room_is_an_os_error(tmp_path, monkeypatch):
+    """Wherever the disk ends while a state is written, OSError comes out, not what PyTorch's writer makes of it."""
+    class Full(io.BytesIO):
+        def write(self, data):
+            if self.tell() + len(data) > self.room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(data)
+
+    monkeypatch.setattr(report, "whole_file", lambda *_: contextlib.closing(Full()))
+    content = {"weights": torch.zeros(10_000), "more": torch.ones(5)}
+    for Full.room in range(0, 40_000, 1500):
+        with pytest.raises(OSError, match="No space left"):
+            state.save(tmp_path / "s", content)
+    Full.room = 1 << 20
+    state.save(tmp_path / "s", content)
+
+
+def test_changes_are_those_of_the_run(capsys, tmp_path, daily):
+    """changes.csv begins anew with a run, but goes on where the run before did not come to its end."""
+    run(capsys, *daily("whole"))
+    whole = changes_of(tmp_path / "whole")
+    assert len(whole.splitlines()) > 3
+    run(capsys, *daily("steps", 1, 2, 3, 4, 5, 6))
+    first = changes_of(tmp_path / "steps")
+    finished = (tmp_path / "steps" / "report.json").read_text()
+    (tmp_path / "steps" / "report.json").unlink()           # as if it had been killed before its report
+    run(capsys, *daily("steps", 7))
+    assert changes_of(tmp_path / "steps").startswith(first)
+    assert "2022-01-01" not in finished                     # day 7 is in the report of the second run
+    run(capsys, *daily("steps", 8))
+    assert {line[:10] for line in changes_of(tmp_path / "steps").splitlines()[1:]} <= {"2022-01-02"}
+
+
+def test_a_new_state_clears_its_folder(capsys, tmp_path, daily):
+    """What another model left under --out does not stay among the days of a new state, whatever its first test day."""
+    arguments = daily("one")
+    at = arguments.index("--state")
+    run(capsys, *arguments[:at], "--out", tmp_path / "one", "--train-days", 0, "--history", 0)
+    (tmp_path / "one" / "notes.txt").write_text("mine")
+    assert len(list((tmp_path / "one" / "embeddings").iterdir())) == 8
+    run(capsys, *daily("one", 1, 2))
+    assert not list((tmp_path / "one" / "embeddings").iterdir())
+    run(capsys, *daily("one", 3, 4, 5))
+    assert [path.stem for path in sorted((tmp_path / "one" / "embeddings").iterdir())] == ["2021-12-29", "2021-12-30"]
+    dates = {line[:10] for line in (tmp_path / "one" / "predictions.csv").read_text().splitlines()[1:]}
+    assert dates == {"2021-12-29", "2021-12-30"} and (tmp_path / "one" / "notes.txt").read_text() == "mine"
+
+
+def test_others_files_beside_a_state_stay(capsys, tmp_path, daily):
+    """Hidden files named after the state that a killed write cannot have left are not removed; its own are."""
+    names = [".one.state.bak", ".one.state.2026-11-24", ".one.state.abcdefgh"]
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    run(capsys, *daily("one", 1))
+    assert [(tmp_path / name).exists() for name in names] == [True, True, False]
+
+
+def test_a_link_to_a_state_stays_a_link(capsys, tmp_path, daily):
+    """The state behind a symbolic link is the one that is locked, read and replaced."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "one.state").symlink_to(tmp_path / "there" / "state")
+    run(capsys, *daily("one", 1, 2))
+    run(capsys, *daily("one", 3))
+    assert (tmp_path / "one.state").is_symlink()
+    assert state.load(tmp_path / "there" / "state")["last_day"] == "2021-12-28"
 
 
 def test_two_runs_on_one_state(capsys, tmp_path, daily):
@@ -263,7 +338,7 @@ def test_done_days_are_refused_or_skipped(capsys, tmp_path, daily):
     arguments = daily("one", 6, 7)                          # a file that was touched is read, its done days skipped
     os.utime(tmp_path / "in-one" / "ufw-2021-12-31.log")
     code, printed, _ = run(capsys, *[a for a in arguments if a != "--quiet"])
-    assert code == 0 and "168 of days up to 2021-12-31, done before" in printed
+    assert code == 0 and "168 of days up to 2021-12-31, the last one done" in printed
 
 
 def test_a_day_without_capture_is_said_and_the_window_goes_on(capsys, daily):
@@ -283,6 +358,7 @@ def test_today_is_left_for_tomorrow(capsys, tmp_path, daily, monkeypatch):
     code, printed, notes = run(capsys, *daily("one"))
     assert code == 0 and "2021-12-31 is not over yet" in notes and "2 days of embeddings" in printed
     assert state.load(tmp_path / "one.state")["last_day"] == "2021-12-30"
+    assert "no day of the input is over yet (UTC)" in error_of(capsys, *daily("two", 6, 7))
 
 
 def test_memory_is_bounded_by_the_forget_days(capsys, tmp_path):

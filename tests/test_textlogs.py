@@ -237,6 +237,7 @@ def test_a_table_without_the_needed_columns_is_one_clear_line(text, said):
         ("2021-12-31T23:59:59.1234567891234567891234Z", "2021-12-31T23:59:59.123457+00:00"),
         ("2020-02-29T00:00:00+01:00", "2020-02-29T00:00:00+01:00"),
         ("2021-01-01 00:30:00-0530", "2021-01-01T00:30:00-05:30"),
+        ("2021-01-01 00:30:00.5+05", "2021-01-01T00:30:00.500+05:00"),
         ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59+00:00"),
         ("1970-01-01T00:00:00.0", "1970-01-01T00:00:00+00:00"),
     ],
@@ -252,7 +253,8 @@ def test_dates_are_read_as_datetime_reads_them(text, iso):
     [
         "", "-", "abc", "-1.5", "nan", "inf", "1e9", "1.2.3", "1600000000,5", "2021-13-01 00:00:00",
         "2021-02-29 00:00:00", "2021-01-01 24:00:00", "2021-01-01 00:00", "2021-01-01", "2021-01-01 00:00:00+99:00",
-        "2021-01-01 00:00:00x", "1969-12-31 23:59:59", "99999999999999999999", "1" * 400, "1970-01-01 00:00:00+01:00",
+        "2021-01-01 00:00:00x", "2021-01-01 00:00:00+1", "2021-01-01 00:00:00+01:", "2021-01-01 00:00:00+0160",
+         "1969-12-31 23:59:59", "99999999999999999999", "1" * 400, "1970-01-01 00:00:00+01:00",
     ],
 )  # fmt: skip
 def test_a_broken_time_leaves_out_its_line_only(time):
@@ -268,7 +270,48 @@ def test_times_in_smaller_units_become_seconds_and_are_said(unit, name):
     """A time of 2021 in milli-, micro- or nanoseconds is that time in seconds, with a warning naming the unit."""
     columns, _, rejected, _, warnings = read(f"ts,src,dst,dport\n{1600000000.25 * unit:.0f},1.2.3.4,1.2.3.4,5\n")
     assert abs(columns["time"][0] - 1600000000.25) < 1e-6
-    assert len(warnings) == 1 and name in warnings[0] and not rejected
+    assert [line for line in warnings if name in line] == [f"times read as {name} since 1970"] and not rejected
+
+
+@pytest.mark.parametrize(("time", "said"), [
+    ("44542.5", "times read as seconds since 1970: days before 1990 or after 2099"),
+    ("20211212", "times read as seconds since 1970: days before 1990 or after 2099"),
+    ("20211212000107", "times read as milliseconds since 1970: days before 1990 or after 2099"),
+    ("1e-999", None), ("1600000000", None),
+])  # fmt: skip
+def test_numbers_that_are_hardly_times_are_said(time, said):
+    """Numbers that as times would lie before 1990 or after 2100 are read, with a warning."""
+    warnings = read(f"proto,ts,src,dst,dport\n6,{time},1.2.3.4,1.2.3.4,5\n")[-1]
+    assert warnings == ([said] if said else [])
+
+
+def test_a_table_without_a_protocol_is_said():
+    """Every line counts as TCP then, with a warning; a column of one of the usual names is used, without."""
+    row = "1600000000,1.2.3.4,5.6.7.8,53"
+    columns, _, _, _, warnings = read(f"ts,src,dst,dport\n{row}\n")
+    assert len(columns["time"]) == 1 and warnings == ["no column for the protocol: every line is taken as TCP"]
+    for name in ("transport", "l4_proto", "Protocol Name", "network.transport", "protocolIdentifier", "pr"):
+        columns, skipped, _, _, warnings = read(f"ts,src,dst,dport,{name}\n{row},udp\n{row},tcp\n")
+        assert len(columns["time"]) == 1 and skipped == {"UDP": 1} and not warnings
+
+
+def test_tables_as_others_write_them():
+    """A tab table with an empty first name (pandas), a quoted time between blanks, a quoted comma in the header, and
+    Zeek's header with commas."""
+    row = ("2021-12-12 00:01:07", "1.2.3.4", "5.6.7.8", "23")
+    for text in ("\tdatetime\tsrc\tdst\tdport\n0\t" + "\t".join(row),
+                 "datetime\tsrc\tdst\tdport\t\n" + "\t".join(row) + "\t",
+                 'datetime src dst dport\n"{}" {} {} {}'.format(*row),
+                 '"note, long",datetime,src,dst,dport\n1,' + ",".join(row),
+                 "#fields,ts,id.orig_h,id.resp_h,id.resp_p\n" + ",".join(row)):
+        columns, _, rejected, *_ = read(text + "\n")
+        assert columns["time"].tolist() == [1639267267] and columns["port"].tolist() == [23] and not rejected, text
+
+
+def test_lines_that_end_in_cr_alone_are_refused():
+    """An old Mac's file is one line to us: an error that says so, and not an empty table."""
+    with pytest.raises(ValueError, match="t: expected lines that end in LF or CRLF, got CR alone"):
+        read("ts,src,dst,dport,x\r1639267267,1.2.3.4,5.6.7.8,23,1\r")
 
 
 def test_a_column_called_timestamp_is_the_time_only_where_no_other_is():
@@ -535,6 +578,15 @@ def test_netfilter_counts_what_it_leaves_out_by_kind():
     columns, skipped, rejected, *_ = read("".join(lines), "netfilter")
     assert len(columns["time"]) == 2 and not rejected
     assert skipped == {"UDP": 1, "ICMP": 1, "other protocol": 1, "later fragment": 1, "IPv6": 1, "other log line": 1}
+
+
+def test_packets_of_the_machine_itself_are_outgoing():
+    """A line whose IN= is empty is a packet that the machine sent: counted, not taken for a sender's."""
+    lines = ["Dec 12 00:01:07 h kernel: [UFW ALLOW] IN= OUT=e SRC=1.1.1.1 DST=2.2.2.2 PROTO=TCP SPT=1 DPT=2 SYN",
+             "Dec 12 00:01:07 h kernel: [UFW BLOCK] IN=e OUT= SRC=3.3.3.3 DST=1.1.1.1 PROTO=TCP SPT=1 DPT=4 SYN",
+             "Dec 12 00:01:07 h kernel: SRC=3.3.3.3 DST=1.1.1.1 PROTO=TCP SPT=1 DPT=5 SYN"]  # fmt: skip
+    columns, skipped, rejected, *_ = read("\n".join(lines) + "\n", "netfilter")
+    assert columns["port"].tolist() == [4, 5] and skipped == {"outgoing": 1} and not rejected
 
 
 def test_the_first_of_a_repeated_netfilter_key_counts():
