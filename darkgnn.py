@@ -475,7 +475,8 @@ def follow(days, truth, args, say, days_expected, memory=None, save=None):
                 row |= {"macro_f1": report.mean_std(one.report.macro_f1 for one in scored)["mean"],
                         "subnet_agreement": report.mean_std(one.agreement for one in scored)["mean"], "embedded": True}
             elif test:
-                warn(f"{day.date}: nothing learned so far, every host contacted every port: not embedded")
+                when = "today" if args.model == "gcn" else "so far"
+                warn(f"{day.date}: nothing learned {when}, every host contacted every port: not embedded")
             today = update_hosts(memory, before, day, truth, scored and scored[0])
             if save:
                 if scored:
@@ -756,12 +757,11 @@ def kept_memory(args):
                {tuple(identity): last for *identity, last in saved["files"]} if saved else {})
 
 
-def what_broke(summary):
-    """How many records were broken, how most of them were, and where the first of these is; a clause, or nothing."""
-    if not summary or not summary.rejected:
-        return ""
-    reason = summary.rejected.most_common(1)[0][0]
-    return f"; broken records: {summary.rejected.total():,} ({reason}: {summary.rejected_first[reason]})"
+def what_came(summary):
+    """What was read instead of packets: the most common kinds of records skipped and broken, as clauses."""
+    return "".join([f"; {n:,} {kind}" for kind, n in summary.skipped.most_common(1)]
+                   + [f"; {n:,} broken records, {kind}: {summary.rejected_first[kind]}"
+                      for kind, n in summary.rejected.most_common(1)])
 
 
 def save_state(args, summary, memory):
@@ -822,10 +822,10 @@ def main(argv=None):
                                                  memory, save)
             except NothingNew as error:
                 if not memory.last:
-                    raise ValueError(f"{error}{what_broke(summary)}") from None
+                    raise ValueError(f"{error}{what_came(summary) if summary else ''}") from None
                 write_hosts(args, memory)
-                raise ValueError(f"nothing new: no day of traffic after {memory.last}, the last one in {args.state}"
-                                 ) from None
+                raise ValueError(f"nothing new: no whole day of traffic after {memory.last}, the last one in "
+                                 f"{args.state}") from None
             if args.state:
                 write_hosts(args, memory)
         if summary and shard.size() > 1:
@@ -839,10 +839,11 @@ def main(argv=None):
             finish(args, truth, rows, runs, summary, time.perf_counter() - began)
         shard.stop()
     except (ValueError, OSError) as error:
-        with contextlib.suppress(OSError):                  # which may be that nobody listens any more
-            for line in (report.read_line(summary), *(f"note: {line}" for line in summary.notes)) \
-                    if summary and summary.files else ():
-                say(line)
+        if summary and summary.files:
+            with contextlib.suppress(OSError):              # which the error may be: nobody listens any more
+                say(report.read_line(summary))
+            for line in summary.notes:
+                warn(line)
         return fail(error)
     except (MemoryError, RuntimeError) as error:            # PyTorch's lack of memory is a RuntimeError
         if isinstance(error, MemoryError) or "memory" in str(error):

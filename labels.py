@@ -194,7 +194,7 @@ def _parse(path, lines):
     numbered = ((number, line) for number, line in enumerate(lines, 1) if _content(line))
     above, first = next(numbered, (0, ""))
     for delimiter in ",\t;":
-        cells = next(csv.reader([first.replace("\0", "")], delimiter=delimiter, skipinitialspace=True), [])
+        cells = next(csv.reader([first[:65536].replace("\0", "")], delimiter=delimiter, skipinitialspace=True), [])
         header = [cell.strip().lower().replace(" ", "_") for cell in cells]
         address, label = ([header.index(name) for name in known if name in header] for known in COLUMNS)
         if address and label:

@@ -42,7 +42,7 @@ import textlogs
 
 DAY = 86_400
 SLACK = 300.0  # seconds by which packets may come late across midnight
-STRAY = 0.1  # share of a chunk that may be of days already finished
+STRAY = 10, 0.1  # packets of a chunk, and share of them, that may be of days already finished
 PIECE = 1 << 20  # bytes read or unzipped at a time
 FEED = 1 << 15  # bytes to unzip at a time: what is lost where they are broken
 HEAD = 1 << 16  # bytes that tell a file's format, and in which its first packet is looked for first
@@ -151,7 +151,7 @@ def merged(summaries):
             getattr(whole, name).update(getattr(part, name))
         whole.rejected_first = {**part.rejected_first, **whole.rejected_first}
         for what, names in part.remarks.items():
-            whole.remarks[what] = whole.remarks.get(what, []) + names
+            whole.remarks[what] = list(dict.fromkeys([*whole.remarks.get(what, []), *names]))
         whole.finished |= part.finished
         whole.days = max(whole.days, part.days)
     return whole
@@ -169,7 +169,7 @@ class _File:
     path: str | None  # None: standard input
     once: bool  # standard input and pipes cannot be opened a second time
     near: float  # a time near the first line's, for logs that lack the year
-    latest: float = np.inf  # when the file was last changed, and a day: its lines are older
+    latest: float = np.inf  # a day after the file was last changed: no line is later
     first: float = np.inf  # time of the first packet
     reject: Callable = _ignore  # (reason, place, count=1): a broken record
     chunks: Iterator | None = None  # of columns, while the file is open
@@ -187,7 +187,7 @@ def read_days(paths, summary, year=None, strict=False, after=None, known=(), sha
     done in an earlier run; their packets are counted as skipped, and files that `known`, that run's summary.finished,
     tells to hold no later ones are not opened. `share` (i, n): read every n-th file from the i-th on, and standard
     input and pipes if i = 0: n processes together read everything. Raises ValueError, one line that names the file, for
-    what cannot be read and for a file that returns to a day already given out.
+    what cannot be read and for a file that returns to a day already given out, here, with more than a few packets.
     """
     files = _find_files(paths, summary)
     for file in files:
@@ -293,7 +293,7 @@ def _read_until(file, end, pending, done):
         file.columns |= chunk.keys()
         days = (chunk["time"] // DAY).astype(np.int64)
         late = days <= done
-        if late.mean() > STRAY:
+        if late.sum() > max(STRAY[0], STRAY[1] * len(late)):
             raise ValueError(
                 f"{file.name}: expected packets in order of time, got {late.sum():,} of {_date(days.min())} after that "
                 f"day was finished; sort the file by time"
@@ -301,6 +301,8 @@ def _read_until(file, end, pending, done):
         if late.any():
             file.reject("of a day already finished", f"a packet of {_date(days.min())}", int(late.sum()))
             chunk, days = {name: column[~late] for name, column in chunk.items()}, days[~late]
+            if late.all():
+                continue
         file.reached = chunk["time"].min()
         if days.min() == days.max():
             pending.setdefault(int(days[0]), []).append(chunk)
@@ -356,9 +358,9 @@ def _find_files(paths, summary):
             raise ValueError(f"{path}: expected a file or a folder, got neither")
         for name in found:
             about = None if name == "-" else os.stat(name)
-            real = about and (about.st_dev, about.st_ino)
+            real = about and (about.st_dev, about.st_ino or os.path.realpath(name))  # some file systems number none
             if real in seen:
-                summary.remark(f"{name} is given twice and read once")
+                summary.remark("given twice and read once", name)
                 continue
             seen.add(real)
             if about is None:
@@ -366,8 +368,7 @@ def _find_files(paths, summary):
             else:
                 once = not stat.S_ISREG(about.st_mode)
                 identity = None if once else (os.path.realpath(name), about.st_size, about.st_mtime_ns)
-                near = _near(os.path.basename(name), about.st_mtime)
-                latest = np.inf if once else about.st_mtime + DAY
+                near, latest = _near(os.path.basename(name), about.st_mtime)
                 files.append(_File(name, name, once, near, latest, identity=identity))
                 summary.bytes_total += 0 if once else about.st_size
     if not files:
@@ -409,16 +410,16 @@ def _share_of(files, summary, index, n):
 
 
 def _near(name, modified):
-    """A time near that of a log's first line, from the file's name or else from its modification time."""
+    """A time near that of a log's first line, and one after all of them: from the file's name and modification time."""
     for year, _, month, day in DATE.findall(name):
         try:
             found = datetime(int(year), int(month), int(day), 12, tzinfo=timezone.utc).timestamp()
         except ValueError:  # no date after all
             continue
         if found > 0:
-            return found
+            return found, max(found, modified) + DAY
     years = [int(year) for year in YEAR.findall(name) if int(year) <= time.gmtime().tm_year]
-    return _middle(years[0]) if years else _latest(modified)
+    return _middle(years[0]) if years else _latest(modified), modified + DAY
 
 
 def _middle(year):
@@ -513,10 +514,10 @@ def _kind(head, name):
         packed = "tar"
     if packed:
         raise ValueError(f"{name}: expected a trace, plain or gzipped, got a {packed} archive; unpack it first")
-    if b"\0" in head.split(b"\n", 1)[0] and head[:2] not in (b"\xff\xfe", b"\xfe\xff"):
-        raise ValueError(f"{name}: expected a capture or text, got other binary data")
     if NETFILTER.search(head) or SYSLOG.match(head):
         return "firewall log"
+    if b"\0" in head.split(b"\n", 1)[0] and head[:2] not in (b"\xff\xfe", b"\xfe\xff"):
+        raise ValueError(f"{name}: expected a capture or text, got other binary data")
     return "table" if head.strip() else None
 
 

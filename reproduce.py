@@ -101,7 +101,7 @@ def parse(flags):
         with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(complaint):
             return darkgnn.parse_arguments(flags)
     except SystemExit:
-        raise ValueError(complaint.getvalue().strip().splitlines()[-1].removeprefix("darkgnn.py: error: ")) from None
+        raise ValueError(complaint.getvalue().strip().splitlines()[-1].removeprefix("darkgnn: error: ")) from None
 
 
 def check_flags(experiments, given):

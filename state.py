@@ -277,11 +277,11 @@ def unfinished_changes(folder, last):
     A run that does writes report.json, in which its days are.
     """
     try:
-        finished = json.loads((folder / "report.json").read_text())["days"][-1]["date"]
+        finished = str(json.loads((folder / "report.json").read_text("utf-8"))["days"][-1]["date"])
     except (OSError, ValueError, LookupError, TypeError):   # none yet, or another program's
         finished = ""
     try:
-        lines = (folder / "changes.csv").read_text().splitlines()[1:]
+        lines = (folder / "changes.csv").read_text("utf-8").split("\n")[1:-1]
     except (OSError, ValueError):
         return []
     return [line for line in lines if finished < line[:10] <= str(last)]

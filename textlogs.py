@@ -146,8 +146,8 @@ def _find_header(block, name):
             continue
         if b"\r" in header:
             raise ValueError(f"{name}: expected lines that end in LF or CRLF, got CR alone in the header")
-        layouts = [_layout(header, delimiter) for delimiter in ",;| "]
-        layouts.append(_layout(found[0].strip(b" "), "\t"))  # its tabs may delimit empty names
+        layouts = [_layout(header, delimiter) for delimiter in ",;|"]
+        layouts += [_layout(found[0].strip(b" "), "\t"), _layout(header, " ")]  # tabs may delimit empty names
         layout = max(layouts, key=lambda layout: (len(layout.columns), len(layout.names)))
         if not layout.missing():
             return layout, found.end() + 1
@@ -313,8 +313,8 @@ def read_netfilter(stream, name, skipped, reject, near, latest=np.inf, warn=None
         time, good_time, state = _stamps(text, starts, state)
         chunk = _parse_netfilter(text, cuts, starts, stops, time, good_time, line, skipped, reject)
         if not told and state[0] is not None and len(chunk["time"]) and chunk["time"].max() > latest:
-            day, told = np.datetime64(int(chunk["time"].max() // DAY), "D"), True
-            warn(f"read as of {day}, after the file was last changed: give the year of the first line (--year)")
+            told = True
+            warn("lines read as of days after the file was last changed: give the year of the first line (--year)")
         if len(chunk["time"]):
             yield chunk
 
@@ -344,7 +344,7 @@ def _parse_netfilter(text, cuts, starts, stops, time, good_time, line, skipped, 
     """One chunk from the lines of a block, the first of which has number `line`; `time` is theirs already."""
     buf, words = text
     equals = np.append(0, np.flatnonzero(buf[cuts] == EQUALS))
-    keys = (b" SRC=", b" DST=", b" PROTO=", b" DPT=", b" LEN=", b" TTL=", b" WINDOW=", b" SEQ=", b" IN=")
+    keys = (b" SRC=", b" DST=", b" PROTO=", b" DPT=", b" LEN=", b" TTL=", b" WINDOW=", b" SEQ=", b"IN= OUT=")
     found = equals[_find(words, cuts[equals], stops, *keys)]  # (keys, n) which cuts are the keys' ends, 0 = none
     logged = found[0] > 0
     others = int(np.count_nonzero(~logged & (starts < stops)))
@@ -366,7 +366,7 @@ def _parse_netfilter(text, cuts, starts, stops, time, good_time, line, skipped, 
         late = _find(words, colons, stops, b" FRAG:")[0, logged] > 0
     chunk = {"time": time, "src": src.astype(np.uint32), "dst": dst.astype(np.uint32)}
     checks = [
-        (~(there[8] & (starts[8] == ends[8])), "outgoing", skipped),
+        (~there[8], "outgoing", skipped),
         (~ipv6, "IPv6", skipped),
         (there[2], "no protocol", None),
         *protocols,
@@ -481,7 +481,7 @@ def _first_year(month, day, second, near, latest):
     days, good = _days(year, np.full(17, month), np.full(17, day))
     time = days * DAY + second
     distance = np.where(good, abs(time - near), np.inf)
-    early = np.where(time <= latest, distance, np.inf)
+    early = np.where(time <= latest, distance, np.inf)      # further off than a year before: `latest` is no help
     return int(year[(early if early.min() < 600 * DAY else distance).argmin()])
 
 

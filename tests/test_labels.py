@@ -66,6 +66,7 @@ def test_quotes_in_comments_and_commas_in_the_header(tmp_path):
     paths = write(tmp_path, a_csv=text)
     assert classes(labels.read_labels(paths), "1.2.3.4", "5.6.7.8") == ["censys", "zmap"]
     broken(tmp_path, "line 3: expected an IPv4 address", b_csv='src_ip,label\n# "\nx,y\n')
+    broken(tmp_path, "line 1: expected a CSV header", c_csv="x" * 200_000)
 
 
 def test_plain_lists_are_named_by_their_file(tmp_path):

@@ -97,8 +97,8 @@ def test_packets_of_one_time_keep_the_order_of_the_file(tmp_path):
 
 def test_a_file_that_returns_to_a_finished_day_is_named_with_the_day(tmp_path, monkeypatch):
     """A day given out is not taken back: the error names file and day and suggests to sort."""
-    monkeypatch.setattr(textlogs, "BLOCK", 200)
-    text = HEADER + rows(*range(9), *range(86400 * 2, 86400 * 2 + 9), 86399)
+    monkeypatch.setattr(textlogs, "BLOCK", 500)
+    text = HEADER + rows(*range(20), *range(86400 * 2, 86400 * 2 + 40), *range(86300, 86340))
     path = write(tmp_path / "a.csv", text)
     seen = []
     with pytest.raises(ValueError, match=r"a.csv: .* 2021-07-01 .*sort the file by time") as error:
@@ -238,6 +238,8 @@ def test_gzip_cut_at_every_byte_is_never_a_traceback(tmp_path):
         (b"PK\3\4....", "got a zip archive"),
         (b"\x28\xb5\x2f\xfd...", "got a zstd archive"),
         (b"\x04\x22\x4d\x18..", "got a lz4 archive"),
+        (b"\x1f\x9d\x90..", "got a compress archive"),
+        ("ts,src,dst\n".encode("utf-16"), "expected UTF-8 text, got UTF-16"),
         (b"\0\1\2\3" * 300, "expected a capture or text, got other binary data"),
         (b"a,b,c\n1,2,3\n", "got none for time, src, dst, port among: a, b, c"),
     ],
@@ -284,7 +286,7 @@ def test_a_file_given_twice_is_read_once(tmp_path):
     summary = Summary()
     ((_, packet),) = days([path, str(tmp_path)], summary)
     assert len(packet) == 1 and summary.files == 1
-    assert [line for line in summary.warnings if "b.csv is given twice" in line]
+    assert f"{path} and 1 more: given twice and read once" in summary.warnings
 
 
 @pytest.mark.parametrize("zipped", [False, True])
@@ -347,6 +349,11 @@ def test_a_few_packets_of_a_finished_day_are_rejected(tmp_path, monkeypatch):
     assert summary.rejected == {"of a day already finished": 1}
     with pytest.raises(ValueError, match="a packet of 1989-10-22: of a day already finished"):
         days(path, strict=True)
+    path = write(tmp_path / "b.log", "".join(  # chunks of few packets, one of them stray
+        LOG.format(f"2021-07-0{1 + t // 6}T0{t % 6}:00:00", 22) + "2021-07-01T00:00:00 host sshd[1]: hello\n" * 300
+        if t != 20 else LOG.format("2021-07-01T00:00:00", 22) for t in range(30)))
+    summary = Summary()
+    assert len(days(path, summary)) == 5 and summary.rejected == {"of a day already finished": 1}
     path = write(tmp_path / "a.csv", HEADER + rows(*times) + rows(*times[:1000]))
     with pytest.raises(ValueError, match=r"expected packets in order of time, got \d+ of 2021-07-01 after that day"):
         days(path)
@@ -361,11 +368,14 @@ def test_links_in_a_folder_are_followed(tmp_path):
     (tmp_path / "here" / "linked").symlink_to(tmp_path / "there")
     (tmp_path / "here" / "circle").symlink_to(tmp_path / "here")
     (tmp_path / "here" / "nothing").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "here" / "twice").symlink_to(tmp_path / "there")
     os.mkfifo(tmp_path / "here" / "pipe")
     summary = Summary()
     ((_, packet),) = days(tmp_path / "here", summary)
     assert len(packet) == 2 and summary.files == 2
     assert f"{tmp_path / 'here' / 'nothing'} and 1 more: left out, it is no file" in summary.warnings
+    assert f"{tmp_path / 'here' / 'twice' / 'a.csv'}: given twice and read once" in summary.warnings
+    assert packets.merged([summary, summary]).warnings == summary.warnings
 
 
 def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
@@ -387,6 +397,27 @@ def test_a_hard_link_is_the_same_file(tmp_path):
     os.link(write(tmp_path / "a.csv", HEADER + rows(1)), tmp_path / "b.csv")
     ((_, packet),) = days(tmp_path)
     assert len(packet) == 1
+
+
+def test_files_without_numbers_are_not_the_same(tmp_path, monkeypatch):
+    """On a file system that gives all files the number 0 they are told apart by their paths."""
+    def numberless(path, real=os.stat):
+        about = list(real(path))
+        return os.stat_result([about[0], 0, *about[2:]])
+
+    for name in "ab":
+        write(tmp_path / name, HEADER + rows(1))
+    monkeypatch.setattr(packets.os, "stat", numberless)
+    ((_, packet),) = days([tmp_path / "a", tmp_path / "b"])
+    assert len(packet) == 2
+
+
+def test_a_log_that_begins_with_zeros_is_still_a_log(tmp_path):
+    """What a log truncated while it is written, or a lost power, leaves in front does not make binary data of it."""
+    path = write(tmp_path / "x-2021.log", b"\0" * 300 + (LOG.format("Jul  1 00:00:01", 22) * 3).encode())
+    summary = Summary()
+    ((_, packet),) = days(path, summary)
+    assert len(packet) == 2 and summary.rejected.total() == 1
 
 
 def test_a_capture_may_end_in_its_header(tmp_path):
@@ -457,6 +488,7 @@ def year_of(paths, **settings):
         ("kern.log", "Feb 29 12:00:00", "2020-02-29"),
         ("kern.log-20220301", "Mar  6 12:00:00", "2022-03-06"),
         ("kern.log-20220301", "Mar  7 12:00:00", "2021-03-07"),
+        ("ufw-2022-12-12.log", "Dec 12 12:00:00", "2022-12-12"),
         ("router2098.log", "Mar  5 12:00:00", "2022-03-05"),
     ],
 )
@@ -476,11 +508,12 @@ def test_a_log_longer_than_a_year_is_told(tmp_path):
     os.utime(path, (modified, modified))
     summary = Summary()
     assert year_of(path, summary=summary)[-1] == "2023-03-02"
-    assert f"{path}: read as of 2023-03-02, after the file was last changed: give the year of the first line (--year)" \
+    assert f"{path}: lines read as of days after the file was last changed: give the year of the first line (--year)" \
         in summary.warnings
     summary = Summary()
     assert year_of(path, summary=summary, year=2021)[-1] == "2022-03-02"
     assert not [line for line in summary.warnings if "last changed" in line]
+    assert year_of(path, year=2024)[0] == "2024-02-02"      # whatever the file's time
 
 
 def test_a_given_year_is_that_of_the_first_line_of_the_first_file(tmp_path):

@@ -227,7 +227,13 @@ def test_changes_are_those_of_the_run(capsys, tmp_path, daily):
     assert changes_of(tmp_path / "steps").startswith(first)
     assert "2022-01-01" not in finished                     # day 7 is in the report of the second run
     run(capsys, *daily("steps", 8))
-    assert {line[:10] for line in changes_of(tmp_path / "steps").splitlines()[1:]} <= {"2022-01-02"}
+    ends = [line for line in whole.splitlines() if line.startswith("2022-01-02")]
+    assert changes_of(tmp_path / "steps").splitlines()[1:] == ends and ends
+    (tmp_path / "steps" / "report.json").unlink()
+    assert state.unfinished_changes(tmp_path / "steps", "2022-01-01") == []  # a day that the state has not
+    assert state.unfinished_changes(tmp_path / "steps", "2022-01-02") == ends
+    (tmp_path / "steps" / "report.json").write_text('{"days": [{"date": 20211231}]}')
+    assert state.unfinished_changes(tmp_path / "steps", "2022-01-02") == ends
 
 
 def test_a_new_state_clears_its_folder(capsys, tmp_path, daily):
@@ -330,7 +336,7 @@ def test_done_days_are_refused_or_skipped(capsys, tmp_path, daily):
     """Nothing but done days is one line; among later days they are skipped, and their files not opened again."""
     run(capsys, *daily("one", 1, 2, 3, 4, 5))
     before = (tmp_path / "one.state").read_bytes()
-    assert "nothing new: no day of traffic after 2021-12-30" in error_of(capsys, *daily("one", 2, 3))
+    assert "nothing new: no whole day of traffic after 2021-12-30" in error_of(capsys, *daily("one", 2, 3))
     assert (tmp_path / "one.state").read_bytes() == before
     code, printed, _ = run(capsys, *[a for a in daily("one", *range(1, 7)) if a != "--quiet"])
     assert code == 0 and "going on after 2021-12-30, day 5" in printed

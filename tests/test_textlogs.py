@@ -299,7 +299,8 @@ def test_tables_as_others_write_them():
     """A tab table with an empty first name (pandas), a quoted time between blanks, a quoted comma in the header, and
     Zeek's header with commas."""
     row = ("2021-12-12 00:01:07", "1.2.3.4", "5.6.7.8", "23")
-    for text in ("\tdatetime\tsrc\tdst\tdport\n0\t" + "\t".join(row),
+    for text in ("datetime\tsrc\tdst\tdport\n" + "\t".join(row),
+                 "\tdatetime\tsrc\tdst\tdport\n0\t" + "\t".join(row),
                  "datetime\tsrc\tdst\tdport\t\n" + "\t".join(row) + "\t",
                  'datetime src dst dport\n"{}" {} {} {}'.format(*row),
                  '"note, long",datetime,src,dst,dport\n1,' + ",".join(row),
@@ -584,9 +585,10 @@ def test_packets_of_the_machine_itself_are_outgoing():
     """A line whose IN= is empty is a packet that the machine sent: counted, not taken for a sender's."""
     lines = ["Dec 12 00:01:07 h kernel: [UFW ALLOW] IN= OUT=e SRC=1.1.1.1 DST=2.2.2.2 PROTO=TCP SPT=1 DPT=2 SYN",
              "Dec 12 00:01:07 h kernel: [UFW BLOCK] IN=e OUT= SRC=3.3.3.3 DST=1.1.1.1 PROTO=TCP SPT=1 DPT=4 SYN",
+             "Dec 12 00:01:07 h kernel: DROP:IN= OUT=e SRC=1.1.1.1 DST=2.2.2.2 PROTO=TCP SPT=1 DPT=2 SYN",
              "Dec 12 00:01:07 h kernel: SRC=3.3.3.3 DST=1.1.1.1 PROTO=TCP SPT=1 DPT=5 SYN"]  # fmt: skip
     columns, skipped, rejected, *_ = read("\n".join(lines) + "\n", "netfilter")
-    assert columns["port"].tolist() == [4, 5] and skipped == {"outgoing": 1} and not rejected
+    assert columns["port"].tolist() == [4, 5] and skipped == {"outgoing": 2} and not rejected
 
 
 def test_the_first_of_a_repeated_netfilter_key_counts():
