@@ -739,8 +739,9 @@ def finish(args, truth, rows, runs, summary, seconds):
         print("\n".join(report.table(scores)))
     if tested:
         print(report.agreement_line(scores))
-    written = ["report.json", f"{len(tested)} days of embeddings", *["predictions.csv"] * (len(truth.names) > 1),
-               *["hosts.csv"] * bool(args.state)]
+    predicted = tested and len(truth.names) > 1
+    written = ["report.json", f"{len(tested)} days of embeddings", *["predictions.csv"] * bool(predicted),
+               *["changes.csv", "hosts.csv"] * bool(args.state)]
     print(f"wrote {', '.join(written)} to {args.out}/ in {seconds:.1f} s")
 
 

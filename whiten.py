@@ -11,7 +11,7 @@ normalization of speaker verification, with the host as its class.
                       shrinkage l, (1 - l) W + l tr(W)/E I
     L        (E, E)   L L^T = W^-1
     Y        (n, E)   X L: whitened embeddings, in which a host changes alike in every direction
-    surprise (n,)     d^T W^-1 d / E: how much a host changed, about 2 on an ordinary day
+    surprise (n,)     d^T W^-1 d / E: how much a host changed; its mean over the pairs is 2, with shrinkage less
 
 Over any pairs, sum of d d^T and n are all that is kept: `Scatter`, which adds up over days and over machines.
 The arithmetic is float64, on the device of its inputs; CPU and CUDA run the same code. Imports torch only.

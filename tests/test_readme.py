@@ -1,5 +1,6 @@
 """What the README says runs and exists."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -19,6 +20,18 @@ def test_vendoring_examples_run_with_the_one_file(module, code, tmp_path):
     shutil.copy(ROOT / f"{module}.py", tmp_path)
     done = subprocess.run([sys.executable, "-c", f"# {code}"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_look_up_runs_on_a_runs_files(tmp_path):
+    """The look-up of "Outputs" runs on what a run leaves and prints a host and its three neighbours a line."""
+    code = re.search(r"To look up who is near whom:\n\n```python\n(.*?)```", README, re.S)[1]
+    run = [sys.executable, ROOT / "darkgnn.py", "--synthetic-scale", "0.005", "--model", "features", "--quiet"]
+    subprocess.run(run, cwd=tmp_path, check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert len(lines) > 10 and all(len(line) == 4 and line[0] not in line[1:] for line in lines)
 
 
 def test_there_is_an_example_for_each_of_the_five_modules():
