@@ -50,6 +50,7 @@ PCAP = {
     for order in "<>"
 }
 PCAPNG = b"\n\r\r\n"  # type of the section header block, the same in both byte orders
+MAGICS = (*PCAP, PCAPNG)
 BYTE_ORDER = {b"\x4d\x3c\x2b\x1a": "<", b"\x1a\x2b\x3c\x4d": ">"}
 SECTION, INTERFACE, OLD_PACKET, SIMPLE_PACKET, ENHANCED_PACKET = 0x0A0D0D0A, 1, 2, 3, 6
 PACKET_BLOCKS = (ENHANCED_PACKET, OLD_PACKET, SIMPLE_PACKET)
@@ -100,7 +101,7 @@ def read_capture(stream, name, skipped, reject, chunk_bytes=CHUNK_BYTES):
     the version or a pcap's link type is not one it reads.
     """
     head = _read(stream, 24)
-    if head and len(head) < 24 and any(magic.startswith(head[:4]) for magic in (*PCAP, PCAPNG)):
+    if head and len(head) < 24 and any(magic.startswith(head[:4]) for magic in MAGICS):
         reject("capture ends inside its header", f"byte {len(head)}")
     elif head[:4] in PCAP:
         yield from _read_pcap(stream, name, head, skipped, reject, chunk_bytes)

@@ -372,7 +372,13 @@ def learn(progress, day, t, args, seed, say):
         return training.static(progress, lambda: fresh_learner(args, seed), args.epochs,
                                args.negatives) if t > args.train_days else None
     if args.model == "gcn-gru":
-        return training.frozen(progress, args.epochs, args.negatives, log) if t == args.train_days else None
+        if t != args.train_days:
+            return None
+        result = training.frozen(progress, args.epochs, args.negatives, log)
+        if result is None:
+            raise ValueError(f"{day.date}: gcn-gru learned nothing: no negative edges can be drawn on the training "
+                             "days, every host contacts every port")
+        return result
     return training.incremental(progress, args.epochs, args.negatives)
 
 
@@ -457,9 +463,6 @@ def follow(days, truth, args, say, days_expected, memory=None, save=None):
                 results = [learn(progress, day, memory.t, args, args.seed + i, say)
                            for i, progress in enumerate(memory.models)]
             row |= mean_result(results)
-            if args.model == "gcn-gru" and memory.t == args.train_days and not memory.models[0].trained:
-                raise ValueError(f"{day.date}: gcn-gru learned nothing: no negative edges can be drawn on the training "
-                                 "days, every host contacts every port")
             test, scored = memory.t >= first_test(args), None
             embedded = embed_day(memory, day, test, args, say) if test or args.whiten else None
             if memory.t == 1 and save and shard.rank() == 0:  # a new state: what is here is of another model
@@ -739,8 +742,8 @@ def finish(args, truth, rows, runs, summary, seconds):
         print("\n".join(report.table(scores)))
     if tested:
         print(report.agreement_line(scores))
-    predicted = tested and len(truth.names) > 1
-    written = ["report.json", f"{len(tested)} days of embeddings", *["predictions.csv"] * bool(predicted),
+    predicted = bool(tested) and len(truth.names) > 1
+    written = ["report.json", f"{len(tested)} days of embeddings", *["predictions.csv"] * predicted,
                *["changes.csv", "hosts.csv"] * bool(args.state)]
     print(f"wrote {', '.join(written)} to {args.out}/ in {seconds:.1f} s")
 
@@ -756,13 +759,6 @@ def kept_memory(args):
         saved = shard.hand_out(saved, state.part) if args.state else None
         yield (restore(saved, args) if saved else first_memory(args),
                {tuple(identity): last for *identity, last in saved["files"]} if saved else {})
-
-
-def what_came(summary):
-    """What was read instead of packets: the most common kinds of records skipped and broken, as clauses."""
-    return "".join([f"; {n:,} {kind}" for kind, n in summary.skipped.most_common(1)]
-                   + [f"; {n:,} broken records, {kind}: {summary.rejected_first[kind]}"
-                      for kind, n in summary.rejected.most_common(1)])
 
 
 def save_state(args, summary, memory):
@@ -823,7 +819,7 @@ def main(argv=None):
                                                  memory, save)
             except NothingNew as error:
                 if not memory.last:
-                    raise ValueError(f"{error}{what_came(summary) if summary else ''}") from None
+                    raise ValueError(f"{error}{report.what_came(summary) if summary else ''}") from None
                 write_hosts(args, memory)
                 raise ValueError(f"nothing new: no whole day of traffic after {memory.last}, the last one in "
                                  f"{args.state}") from None

@@ -506,8 +506,7 @@ def _open(file, summary, reject, limit=sys.maxsize):
 
 def _kind(head, name):
     """What an input is, by its first bytes: capture, firewall log, table, or None if it is empty."""
-    magics = [*captures.PCAP, captures.PCAPNG]
-    if head[:4] in magics or (len(head.strip()) in (1, 2, 3) and any(magic.startswith(head) for magic in magics)):
+    if (len(head) >= 4 or head.strip()) and any(magic.startswith(head[:4]) for magic in captures.MAGICS):
         return "capture"
     packed = next((kind for magic, kind in PACKED.items() if head.startswith(magic)), None)
     if head[257:262] == b"ustar":

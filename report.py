@@ -145,6 +145,13 @@ def read_line(summary, n_hosts=None):
     return line
 
 
+def what_came(summary):
+    """What was read instead of packets: the most common kinds of records skipped and broken, as clauses."""
+    return "".join([f"; {n:,} {kind}" for kind, n in summary.skipped.most_common(1)]
+                   + [f"; {n:,} broken records, {kind}: {summary.rejected_first[kind]}"
+                      for kind, n in summary.rejected.most_common(1)])
+
+
 def prediction_lines(date, hosts, names, labels, predicted, share, similarity, surprise):
     """The day's rows of predictions.csv, as one text. hosts (n,) dotted quads, labels (n,) int64, the next three as in
     Scored; surprise (n,) how much each host changed, nan where that is not known."""
@@ -191,6 +198,14 @@ def whole_file(path, mode="w"):
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def remove_half_written(folder, names):
+    """Remove what `whole_file` left in the folder, when it was killed, of files whose names match the pattern."""
+    left = re.compile(rf"\.({names})\.\w{{8}}")
+    for path in folder.glob(".*"):
+        if left.fullmatch(path.name) and path.is_file():
+            path.unlink()
 
 
 @contextlib.contextmanager
@@ -262,7 +277,6 @@ def check_folder(folder):
 
 
 NAMES = ("report.json", "predictions.csv", "changes.csv", "hosts.csv")
-HALF_WRITTEN = re.compile(rf"\.({'|'.join(map(re.escape, NAMES))}|\d{{4}}-\d\d-\d\d\.npz)\.\w{{8}}")
 
 
 def remove_earlier(folder, last=None):
@@ -275,9 +289,8 @@ def remove_earlier(folder, last=None):
             path.unlink()
     for path in (folder / name for name in NAMES if last is None):
         path.unlink(missing_ok=True)
-    for path in (*folder.glob(".*"), *(folder / "embeddings").glob(".*")):  # what whole_file left when it was killed
-        if HALF_WRITTEN.fullmatch(path.name):
-            path.unlink()
+    remove_half_written(folder, "|".join(map(re.escape, NAMES)))
+    remove_half_written(folder / "embeddings", r"\d{4}-\d\d-\d\d\.npz")
 
 
 def save_embeddings(path, hosts, z):

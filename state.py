@@ -47,10 +47,7 @@ def locked(path):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ValueError(f"{path} is in use by another run: expected one run at a time") from None
-        left = re.compile(re.escape(f".{path.name}.") + r"\w{8}")
-        for other in path.parent.iterdir():                 # what whole_file left when it was killed
-            if left.fullmatch(other.name) and other.is_file():
-                other.unlink()
+        report.remove_half_written(path.parent, re.escape(path.name))
         yield
 
 

@@ -312,10 +312,10 @@ def read_netfilter(stream, name, skipped, reject, near, latest=np.inf, warn=None
         starts, stops = _lines(text, cuts)
         time, good_time, state = _stamps(text, starts, state)
         chunk = _parse_netfilter(text, cuts, starts, stops, time, good_time, line, skipped, reject)
-        if not told and state[0] is not None and len(chunk["time"]) and chunk["time"].max() > latest:
-            told = True
-            warn("lines read as of days after the file was last changed: give the year of the first line (--year)")
         if len(chunk["time"]):
+            if not told and state[0] is not None and chunk["time"].max() > latest:
+                told = True
+                warn("lines read as of days after the file was last changed: give the year of the first line (--year)")
             yield chunk
 
 
