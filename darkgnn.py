@@ -296,12 +296,21 @@ def days_over(days):
         yield date, day
 
 
-def ahead(days):
-    """The same days, each made ready by a thread while the one before is learned from; an error comes in its place."""
+def ahead(days, device="cpu"):
+    """The same days, each made ready by a thread while the one before is learned from; an error comes in its place.
+
+    On CUDA the thread's copies to the device go through a stream of their own, beside the kernels of the training. A
+    copy has ended when its day is yielded, and a day's results are waited for long before its tensors are let go.
+    """
+    stream = torch.cuda.Stream() if device == "cuda" else None
+
+    def ready():
+        with torch.cuda.stream(stream):                     # None: nothing changes
+            return next(days, None)
     with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, days, None)
+        coming = thread.submit(ready)
         while (day := coming.result()) is not None:
-            coming = thread.submit(next, days, None)
+            coming = thread.submit(ready)
             yield day
 
 
@@ -811,7 +820,7 @@ def main(argv=None):
                 if shard.rank() == 0:
                     report.remove_earlier(args.out, memory.last)
             days = prepare(days, truth, args, warn)
-            days = ahead(days) if may_read_ahead(args) else days
+            days = ahead(days, args.device) if may_read_ahead(args) else days
             save = functools.partial(save_state, args, summary) if args.state else None
             try:
                 with contextlib.closing(days):              # ends the thread of `ahead`, however the run ends

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import darkgnn
 import synthetic
@@ -129,6 +130,22 @@ def test_tomorrow_changes_nothing_today(capsys, tmp_path, firewall):
     day = "embeddings/2022-01-01.npz"
     assert (tmp_path / "full" / day).read_bytes() == (tmp_path / "short" / day).read_bytes()
     assert not (tmp_path / "short" / "embeddings" / "2022-01-02.npz").exists()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+@pytest.mark.parametrize("model", ["gcn", "i-gcn", "gcn-gru", "i-gcn-gru", "i-darkvec", "features"])
+def test_cuda_embeds_as_the_cpu_does(capsys, tmp_path, short_month, model):
+    """With a learning rate of nothing, so that other random numbers do not matter, the whole command's embeddings agree.
+
+    i-darkvec has no such rate, its initial vectors are drawn on the device: there the command has to run.
+    """
+    for device in ("cpu", "cuda"):
+        code, _, err = run(capsys, *short_month, "--model", model, "--epochs", 2, "--learning-rate", 1e-12,
+                           "--device", device, "--out", tmp_path / device)
+        assert code == 0, err
+    for file in (tmp_path / "cpu" / "embeddings").iterdir():
+        a, b = (np.load(tmp_path / device / "embeddings" / file.name)["embeddings"] for device in ("cpu", "cuda"))
+        assert np.isfinite(b).all() and (model == "i-darkvec" or np.abs(a - b).max() < 1e-3)
 
 
 def test_days_are_made_ready_one_ahead():
