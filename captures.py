@@ -1,4 +1,4 @@
-"""Packet captures, pcap and pcapng, read into the columns that method.md section 2 needs: TCP over IPv4 only.
+"""Packet captures, pcap and pcapng, read into the columns of the paper's Table 1: TCP over IPv4 only.
 
 Formats: pcap-savefile(5) of libpcap, draft-ietf-opsawg-pcapng, the link-layer header types of tcpdump.org,
 RFC 791 (IPv4), RFC 9293 (TCP), RFC 7323 (TCP timestamps).

@@ -52,7 +52,7 @@ IN_STATE = (  # the settings that a state goes with
     "model", "no_node_features", "feature_scaling", "whiten", "join_features", "history", "hidden_width", "gcn_width",
     "embedding_width", "head_width", "train_days", "epochs", "negatives", "learning_rate", "weight_decay",
     "top_ports", "min_packets", "seed", "device", "precision")
-FIRST_SPEAKS = 5  # seconds that other ranks wait before they end: what ends all, rank 0 says, and its end ends them
+FIRST_SPEAKS = 5  # seconds by which other ranks end after rank 0, which says for all what ended the run
 FIELD_NAMES = {"length": "size", "ttl": "TTL", "mss": "MSS", "window": "window", "timestamp": "TCP timestamp"}
 
 
@@ -201,6 +201,10 @@ non_negative_float = number(float, lambda x: x >= 0, "a number, 0 or more")
 
 # -- packets -> labels, graph, features -------------------------------------------------------------------------------
 
+class NothingNew(ValueError):
+    """The input holds no day of traffic, or none after the state's last."""
+
+
 class Day(NamedTuple):
     """One day of the trace as the model wants it."""
     date: datetime.date
@@ -212,8 +216,13 @@ class Day(NamedTuple):
     packets: int                 # TCP packets of the day before the host filter
 
 
-def open_input(args, after=None, known=()):
-    """The trace as an iterator of (date, Packets), its ground truth and its packets.Summary (None: synthetic).
+def new_summary(args):
+    """What will be counted of the input; None for the synthetic month."""
+    return packets.Summary() if args.input else None
+
+
+def open_input(args, summary, after=None, known=()):
+    """The trace as an iterator of (date, Packets), and its ground truth; summary will say what was read.
 
     after, known: as packets.read_days takes them, of a run that goes on. Under torchrun all ranks have the same dates,
     each with the packets that it read, or None.
@@ -222,13 +231,12 @@ def open_input(args, after=None, known=()):
         month = synthetic.month(args.synthetic_scale, args.seed, share=(shard.rank(), shard.size()))
         days = ((date, packets.Packets(**columns)) for date, columns in month if after is None or date > after)
         truth = ground_truth.from_arrays(*synthetic.ground_truth(args.synthetic_scale, args.seed))
-        return shard.days(days), truth, None
+        return shard.days(days), truth
     truth = ground_truth.read_labels(args.labels) if args.labels else NO_LABELS
     if args.mirai and MIRAI not in truth.names:
         truth = truth._replace(names=(*truth.names, MIRAI))
-    summary = packets.Summary()
     return shard.days(packets.read_days(args.input, summary, args.year, args.strict, after, known,
-                                        (shard.rank(), shard.size()))), truth, summary
+                                        (shard.rank(), shard.size()))), truth
 
 
 def prepare(days, truth, args, warn):
@@ -276,10 +284,6 @@ def prepare(days, truth, args, warn):
         yield Day(date, graph, x, snapshot, corpus, torch.from_numpy(codes), traffic.n if traffic else len(day.src))
     if date is None:
         raise NothingNew("no TCP packets over IPv4 in the input: nothing to embed")
-
-
-class NothingNew(ValueError):
-    """The input holds no day of traffic, or none after the state's last."""
 
 
 def days_over(days):
@@ -361,8 +365,9 @@ class Memory:
 class Change:
     """How hosts differ from themselves from day to day, see whiten.py."""
     scatter: whiten.Scatter | None = None
-    hosts: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint32))  # ascending; features, i-darkvec:
-    X: torch.Tensor | None = None               # (hosts, E) standardized embedding of each on its last day
+    # of the models `features` and i-darkvec, every host's last day:
+    hosts: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint32))  # (hosts,) ascending
+    X: torch.Tensor | None = None               # (hosts, E) its standardized embedding on that day
     features: "Change | None" = None            # with --join-features: that of the features
 
 
@@ -477,7 +482,7 @@ def follow(days, truth, args, say, days_expected, memory=None, save=None):
             if memory.t == 1 and save and shard.rank() == 0:  # a new state: what is here is of another model
                 report.remove_earlier(args.out)
             if test and embedded:
-                check_finite(embedded, row, args)
+                check_finite(embedded, row)
                 if save is None and not any(earlier["embedded"] for earlier in rows) and shard.rank() == 0:
                     report.remove_earlier(args.out)
                 scored = score_day(day, embedded, truth, args)
@@ -513,10 +518,10 @@ def row_of(day, before):
             "subnet_agreement": None, "embedded": False}
 
 
-def check_finite(embedded, row, args):
+def check_finite(embedded, row):
     if not shard.all_min(int(all(torch.isfinite(one.saved).all() for one in embedded))):
         raise ValueError(f"{row['date']}: training diverged, the embeddings are not finite (loss {row['loss']}): "
-                         f"expected a smaller --learning-rate or --weight-decay")
+                         "expected a smaller --learning-rate or --weight-decay")
 
 
 def score_day(day, embedded, truth, args):
@@ -785,6 +790,52 @@ def write_hosts(args, memory):
         state.write_hosts(args.out / "hosts.csv", table, memory.names)
 
 
+def run(args, summary, say):
+    """The command's days, from packets to report.json. Raises ValueError, one line, for what cannot be run."""
+    began = time.perf_counter()
+    shard.start(args.device)
+    if shard.rank() == 0:
+        report.check_folder(args.out)
+    with kept_memory(args) as (memory, files):
+        days, truth = open_input(args, summary, memory.last, files)
+        days = days_over(days) if args.state else days
+        say(f"input {', '.join(args.input)}" if args.input else
+            f"input: the synthetic month, scale {args.synthetic_scale:g}, seed {args.seed} (no --input given)")
+        if args.labels:
+            say(f"labels: {len(truth.code):,} blocks, {len(truth.names) - 1} classes"
+                + "".join(f", {n:,} {what}" for what, n in truth.counts.most_common()))
+        say(settings_line(args))
+        if memory.last:
+            say(f"going on after {memory.last}, day {memory.t}, from {args.state}")
+            if shard.rank() == 0:
+                report.remove_earlier(args.out, memory.last)
+        days = prepare(days, truth, args, warn)
+        days = ahead(days, args.device) if may_read_ahead(args) else days
+        save = functools.partial(save_state, args, summary) if args.state else None
+        try:
+            with contextlib.closing(days):                  # ends the thread of `ahead`, however the run ends
+                rows, runs, n_hosts = follow(days, truth, args, say, functools.partial(days_expected, summary),
+                                             memory, save)
+        except NothingNew as error:
+            if not memory.last:
+                raise ValueError(f"{error}{report.what_came(summary) if summary else ''}") from None
+            write_hosts(args, memory)
+            raise ValueError(f"nothing new: no whole day of traffic after {memory.last}, the last one in "
+                             f"{args.state}") from None
+        if args.state:
+            write_hosts(args, memory)
+    if summary and shard.size() > 1:
+        summary = packets.merged(shard.all_objects(summary))
+        summary.days = len(rows)
+    say(report.read_line(summary, n_hosts) if summary else
+        f"made {sum(row['packets'] for row in rows):,} packets, {len(rows)} days, {n_hosts:,} hosts")
+    for line in summary.notes if summary else ():
+        warn(line)
+    if shard.rank() == 0:
+        finish(args, truth, rows, runs, summary, time.perf_counter() - began)
+    shard.stop()
+
+
 def main(argv=None):
     """The command; returns its exit code: 0, 2 with one line of error, 130 when interrupted."""
     try:
@@ -795,55 +846,14 @@ def main(argv=None):
     except SystemExit:
         time.sleep(FIRST_SPEAKS * (shard.rank() > 0))
         raise
-    began = time.perf_counter()
-    summary = None
+    summary = new_summary(args)                             # said also of a run that fails
 
     def say(line):
         if not args.quiet and shard.rank() == 0:
             print(line, flush=True)
 
     try:
-        shard.start(args.device)
-        if shard.rank() == 0:
-            report.check_folder(args.out)
-        with kept_memory(args) as (memory, files):
-            days, truth, summary = open_input(args, memory.last, files)
-            days = days_over(days) if args.state else days
-            say(f"input {', '.join(args.input)}" if args.input else
-                f"input: the synthetic month, scale {args.synthetic_scale:g}, seed {args.seed} (no --input given)")
-            if args.labels:
-                say(f"labels: {len(truth.code):,} blocks, {len(truth.names) - 1} classes"
-                    + "".join(f", {n:,} {what}" for what, n in truth.counts.most_common()))
-            say(settings_line(args))
-            if memory.last:
-                say(f"going on after {memory.last}, day {memory.t}, from {args.state}")
-                if shard.rank() == 0:
-                    report.remove_earlier(args.out, memory.last)
-            days = prepare(days, truth, args, warn)
-            days = ahead(days, args.device) if may_read_ahead(args) else days
-            save = functools.partial(save_state, args, summary) if args.state else None
-            try:
-                with contextlib.closing(days):              # ends the thread of `ahead`, however the run ends
-                    rows, runs, n_hosts = follow(days, truth, args, say, functools.partial(days_expected, summary),
-                                                 memory, save)
-            except NothingNew as error:
-                if not memory.last:
-                    raise ValueError(f"{error}{report.what_came(summary) if summary else ''}") from None
-                write_hosts(args, memory)
-                raise ValueError(f"nothing new: no whole day of traffic after {memory.last}, the last one in "
-                                 f"{args.state}") from None
-            if args.state:
-                write_hosts(args, memory)
-        if summary and shard.size() > 1:
-            summary = packets.merged(shard.all_objects(summary))
-            summary.days = len(rows)
-        say(report.read_line(summary, n_hosts) if summary else
-            f"made {sum(row['packets'] for row in rows):,} packets, {len(rows)} days, {n_hosts:,} hosts")
-        for line in summary.notes if summary else ():
-            warn(line)
-        if shard.rank() == 0:
-            finish(args, truth, rows, runs, summary, time.perf_counter() - began)
-        shard.stop()
+        run(args, summary, say)
     except (ValueError, OSError) as error:
         if summary and summary.files:
             with contextlib.suppress(OSError):              # which the error may be: nobody listens any more

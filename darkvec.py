@@ -1,4 +1,4 @@
-"""i-DarkVec, the paper's baseline: hosts as words, ports as texts, skip-gram day by day (paper 4.2; method.md 6).
+"""i-DarkVec, the paper's baseline: hosts as words, ports as texts, skip-gram day by day (paper section 4.2).
 
     words, offsets   (W,), (S+1,)   the day's corpus: sentence s is words[offsets[s]:offsets[s+1]], a word is a host
     n, E                            hosts seen so far; width of an embedding, 128
@@ -42,7 +42,7 @@ RATE_STEP = 10_000     # words between changes of the learning rate
 
 
 def corpus(time, src, port, other=None, sentence=1000):
-    """The day's senders in time order, port after port, cut into sentences (method.md section 6).
+    """The day's senders in time order, port after port, cut into sentences (paper section 4.2).
 
     time (n,) seconds, src (n,) integers and port (n,) port nodes 0..P-1, one entry per packet that the host filter
     leaves, in order of capture, which decides between equal times. Ports go by decreasing packets (ties: the lower

@@ -9,9 +9,10 @@ STATS(x) = sum, minimum, maximum, average, standard deviation (sample, n - 1; 0 
     7-11      STATS(packets per darknet address)     0
     12-36     STATS over the node's packets of: size, TTL, MSS, window, TCP timestamp (5 columns each)
 
-Every statistic is taken once per edge, as whole numbers, and merged per host and per port: exact, so that packets may
-come in any order, in any number of parts, and the same features result bit by bit. What a model reads is these columns
-scaled, per day, hosts and ports separately: by their maximum (the released code) or, beyond the paper, by rank:
+Packet fields are counted per edge and addresses per (host, address), in whole numbers, and then merged per node: exact,
+so that packets may come in any order, in any number of parts, and the same features result bit by bit. What a model
+reads is these columns scaled, per day, hosts and ports separately: by their maximum (the released code) or, beyond the
+paper, by rank:
 
     n       nodes of the kind that day
     r       (n,) rank of each node's value among them, 1..n; equal values share the average of their ranks

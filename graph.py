@@ -183,7 +183,7 @@ def twins(graph, x):
         leaf = np.bincount(node, minlength=len(x))[node] == 1  # edges at a leaf
         node, neighbour, weight = node[leaf], neighbour[leaf], graph.weight[leaf]
         alike = np.column_stack([neighbour, weight, np.ascontiguousarray(x[node]).view(np.int32)])  # bit by bit
-        mixed = alike @ np.random.default_rng(0).integers(-1 << 63, 1 << 63, alike.shape[1])
+        mixed = alike @ np.random.default_rng(0).integers(-1 << 63, 1 << 63, alike.shape[1])  # a hash of each row
         _, first, of = np.unique(mixed, return_index=True, return_inverse=True)
         equal = (alike == alike[first][of]).all(1)          # rows that share a sum by chance stay alone
         twin[node[equal]] = node[first][of][equal]
@@ -235,7 +235,7 @@ def count_non_edges(n_hosts, n_ports, n_edges):
 
 
 def sample_negatives(edge_host, edge_port, n_hosts, n_ports, n, generator):
-    """`n` negative edges: pairs drawn uniformly from V_A x V_B, all distinct, none an edge (method, pretext task).
+    """`n` negative edges: pairs drawn uniformly from V_A x V_B, all distinct, none an edge (paper section 2).
 
     More pairs than needed are drawn with replacement; edges and repeats among the first n are replaced by the
     surplus. That treats all non-edges alike: every ordered n distinct ones are equally likely. Pairs are compared as

@@ -19,8 +19,17 @@ import torch
 
 UNKNOWN = 0
 GROUP = 16  # consecutive rows whose similarities are reduced to their maximum before anything is selected
-BLOCKS = {  # queries and candidates of a block; both, of x among itself; similarities of a product: what a cache holds
-    "cpu": (512, 16384, 2048, 1 << 20), "cuda": (8192, 65536, 16384, 1 << 29)}
+
+
+class Blocks(NamedTuple):
+    """How much is worked on at once on a device."""
+    queries: int     # rows of a block of queries
+    candidates: int  # rows of a block of x
+    itself: int      # rows of either, where x is searched among itself
+    product: int     # similarities of one matrix product: what a cache holds
+
+
+BLOCKS = {"cpu": Blocks(512, 16384, 2048, 1 << 20), "cuda": Blocks(8192, 65536, 16384, 1 << 29)}
 
 
 def same(x):
@@ -32,7 +41,7 @@ def mean_of_rows(x):
 
 
 def standardize(x, mean=mean_of_rows, highest=same):
-    """Every dimension to mean 0 and standard deviation 1 over the rows (method, section 5); a constant one to 0.
+    """Every dimension to mean 0 and standard deviation 1 over the rows (released code); a constant one to 0.
 
     Where x is one process's share of the rows, mean(x) and highest(maxima of x) -> (E,) are those over all of them.
     """
@@ -64,8 +73,9 @@ def nearest(x, k, metric="cosine", exclude_self=True, queries=None, query_block=
     k = max(0, min(k, len(x) - exclude_self))
     similarity = queries.new_full((len(queries), k), torch.finfo(queries.dtype).min)
     neighbours = torch.zeros(len(queries), k, dtype=torch.int64, device=x.device)
-    block = block or BLOCKS[x.device.type][2 if itself else 1]
-    query_block = block if itself else query_block or BLOCKS[x.device.type][0]
+    sizes = BLOCKS[x.device.type]
+    block = block or (sizes.itself if itself else sizes.candidates)
+    query_block = block if itself else query_block or sizes.queries
     buffer = queries.new_empty(whole_groups(min(block, len(x))) * whole_groups(min(query_block, len(queries))))
     for c in range(0, len(x) if k else 0, block):
         candidates = queries[c : c + block] if itself else prepare(x[c : c + block])
@@ -108,7 +118,7 @@ def similarities(x, query, metric, diagonal, both, buffer):
     of_queries, of_candidates = s.new_empty(len(s), GROUP, H), s.new_empty(len(s), GROUP, H) if both else None
     if metric == "euclidean":
         half, half_query = x.square().sum(1, keepdim=True) / 2, columns.square().sum(1) / 2
-    tile = max(1, BLOCKS[x.device.type][3] // (GROUP * GROUP * H))  # groups of a product
+    tile = max(1, BLOCKS[x.device.type].product // (GROUP * GROUP * H))  # groups of a product
     for i in range(0, len(s), tile):                        # each tile's maxima while it is in the cache
         rows, groups = slice(i * GROUP, (i + tile) * GROUP), slice(i, i + tile)
         part = s[groups]
@@ -185,7 +195,7 @@ def top(s, k):
 def vote(labels, neighbours):
     """The majority label among each row's neighbours, nearest first: (predicted (q,), share (q,) of the votes).
 
-    Ties go to the label of the nearest neighbour among the tied ones (method, section 5). A row without
+    Ties go to the label of the nearest neighbour among the tied ones (our rule: the paper is silent). A row without
     neighbours is Unknown with share 0.
     """
     if neighbours.shape[1] == 0:

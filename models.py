@@ -15,6 +15,7 @@ embedders use identities that give the same function with far less work, each st
 plain form by a test. Sparse operators come as pairs (A, A_T), the CSR tensor and its transpose. Imports torch only.
 """
 
+import math
 from functools import partial
 
 import torch
@@ -22,7 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-MANY = 1.5  # times as many nodes as rows wanted of them: from there on propagating first is the faster order
+MANY = 1.5  # nodes for each row wanted of them: where there are more, propagating first is the faster order
 ROWS_OF_GRU = 8192  # rows of a GRU step computed at once with low_memory
 AT_A_TIME = {"cpu": 1 << 20, "cuda": 1 << 26}  # numbers of a hidden layer: what a cache holds; a GPU wants few launches
 
@@ -44,10 +45,6 @@ class Propagate(torch.autograd.Function):
 recompute = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 
 
-def same(z):
-    return z
-
-
 def mean_of_rows(z):
     return z.mean(0)
 
@@ -67,8 +64,12 @@ def propagate(operator, z):
 
     An operator (A, A_T, complete) is one process's share of a larger one: complete(A z) adds what the others hold.
     """
-    A, A_T, complete = (*operator, same)[:3]
-    return complete(Propagate.apply(A, A_T, z))
+    return completed(operator, Propagate.apply(*operator[:2], z))
+
+
+def completed(operator, z):
+    """z = A z' of one process's share with what the others hold added; z itself for a plain (A, A_T)."""
+    return operator[2](z) if len(operator) > 2 else z
 
 
 class HiddenProduct(torch.autograd.Function):
@@ -128,7 +129,7 @@ class PropagatedHidden(torch.autograd.Function):
 
 
 def blocks(n, width, device):
-    """Slices of 0..n-1, each of as many as make the device's AT_A_TIME, where one is `width` numbers; 32 at least."""
+    """Slices of 0..n-1 whose items, `width` numbers each, fill the device's AT_A_TIME; of 32 items at least."""
     step = max(32, AT_A_TIME[device.type] // width)
     return [slice(start, start + step) for start in range(0, n, step)]
 
@@ -186,14 +187,12 @@ class GCN(nn.Module):
         if isinstance(self.first, NodeRows):
             operator, present, absent = x
             z = torch.cat([self.first(operator, present), self.first.alone(absent)])
-            z = torch.relu(z) @ W                           # (N + absent, n_out)
+            z = propagate(rows, torch.relu(z) @ W)          # (R, n_out)
         elif len(x) > (many or MANY) * rows[0].shape[0]:
-            A, A_T, complete = (*rows, same)[:3]
-            z = PropagatedHidden.apply(A, A_T, x, self.first.W, self.first.b)  # (R, hidden)
-            return complete(z @ W).add_(b)
+            z = completed(rows, PropagatedHidden.apply(*rows[:2], x, self.first.W, self.first.b) @ W)
         else:
-            z = HiddenProduct.apply(x, self.first.W, self.first.b, W)
-        return propagate(rows, z).add_(b)                   # in place: one (R, n_out) less to touch
+            z = propagate(rows, HiddenProduct.apply(x, self.first.W, self.first.b, W))
+        return z.add_(b)                                    # in place: one (R, n_out) less to touch
 
 
 class NodeRows(nn.Module):
@@ -219,7 +218,7 @@ class NodeRows(nn.Module):
 
 
 class GRU(nn.Module):
-    """Gated recurrent unit in the form of Chung et al., as torch.nn.GRU computes it (method, section 4).
+    """Gated recurrent unit in the form of Chung et al., as torch.nn.GRU computes it (the paper is silent on the form).
 
         r = sigmoid(x W_r + b_r + h U_r + c_r)        u = sigmoid(x W_u + b_u + h U_u + c_u)
         n = tanh(x W_n + b_n + r * (h U_n + c_n))     h' = (1 - u) * n + u * h
@@ -309,7 +308,7 @@ class StaticEmbedder(nn.Module):
 
     def forward(self, days, mean=mean_of_rows, who=None):
         """days, mean and who as TemporalEmbedder takes them, of one day -> embeddings (N, E) of that day's nodes."""
-        (rows, x, *_), = days                               # one day's states are its rows
+        [(rows, x, *_)] = days                              # one day's states are its rows
         z = self.gcn.linear_of(rows, x, *self.gcn.followed_by(self.linear.weight.T, self.linear.bias))
         return self.norm(rows_of(torch.relu(z), who), mean)  # (N, E)
 
@@ -387,5 +386,5 @@ def link_loss(log_p, n_edges, n_pairs=None):
     """
     n_pairs = n_pairs or len(log_p)
     log_p_true = torch.cat([log_p[:n_edges, 1], log_p[n_edges:, 0]])  # (pairs,)
-    correct = log_p_true.detach() > -0.6931471805599453     # more likely than not: p > 1/2
+    correct = log_p_true.detach() > -math.log(2)            # more likely than not: p > 1/2
     return -log_p_true.sum() / n_pairs, correct.float().sum() / n_pairs

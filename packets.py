@@ -1,4 +1,4 @@
-"""Traces in, one UTC calendar day of packets out (method.md section 1, step "snapshot t"; paper section 3.1).
+"""Traces in, one UTC calendar day of packets out (paper section 3.1).
 
 `read_days` takes files and folders of any mix of tables, firewall logs and captures (textlogs.py, captures.py say
 which formats; the first bytes of a file decide), plain or gzipped, and yields the days in order, each day's packets

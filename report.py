@@ -24,6 +24,10 @@ import knn
 import shard
 
 PREDICTION_COLUMNS = "date,host,label,predicted,vote_share,similarity,surprise"
+NAMES = ("report.json", "predictions.csv", "changes.csv", "hosts.csv")  # of files in the folder, beside embeddings/
+DATED = re.compile(rb"\d{4}-\d\d-\d\d,")
+UMASK = os.umask(0)  # there is no way to read it but to set it
+os.umask(UMASK)
 
 
 class Scored(NamedTuple):
@@ -33,12 +37,12 @@ class Scored(NamedTuple):
     share: torch.Tensor       # (n_hosts,) share of the k votes for it
     similarity: torch.Tensor  # (n_hosts,) cosine similarity of the nearest neighbour
     distance: torch.Tensor    # (n_hosts,) cosine distance to the centroid of the host's class; nan without one
-    agreement: float          # share of hosts whose k nearest hold one of their /24, see knn.subnet_agreement
+    agreement: float          # of hosts that share their /24: those with one of it among the k nearest; see knn
     chance: float             # what random neighbours would give
 
 
 def score_day(x, addresses, labels, n_classes, k):
-    """Leave-one-out k-nearest-neighbour classification of a day's hosts (paper 4; method.md section 5).
+    """Leave-one-out k-nearest-neighbour classification of a day's hosts (paper section 4).
 
     x (n_hosts, E) standardized or whitened embeddings, addresses (n_hosts,) int64, labels (n_hosts,) int64 with 0
     for Unknown, of this rank's hosts, ascending; reports and agreement are of all ranks' (agreement: on rank 0 alone).
@@ -87,8 +91,7 @@ def mean_std(values):
 
 def table(summary):
     """The paper's Table 3, one column of it, as lines of at most 80 characters."""
-    width = max([13, *(len(name) for name in summary["classes"])])
-    width = min(width, 48)
+    width = min(48, max([13, *map(len, summary["classes"])]))
     lines = [f"{'class':{width}}  {'support':>8}  {'days':>4}  F1 mean ± std"]
     for name, row in summary["classes"].items():
         lines.append(f"{name[:width]:{width}}  {row['support']:8,}  {row['days']:4}  {plus_minus(row['f1'])}")
@@ -256,13 +259,6 @@ def end_of_day(file, last, step=1 << 20):
     return 0
 
 
-DATED = re.compile(rb"\d{4}-\d\d-\d\d,")
-
-
-UMASK = os.umask(0)
-os.umask(UMASK)
-
-
 def check_folder(folder):
     """Make the folder that a run writes to. Raises ValueError where files could not be made in it later."""
     try:
@@ -274,9 +270,6 @@ def check_folder(folder):
             raise IsADirectoryError(f"{taken[0]} is a folder")
     except OSError as error:
         raise ValueError(f"--out {folder}: expected a folder to write to: {error}") from None
-
-
-NAMES = ("report.json", "predictions.csv", "changes.csv", "hosts.csv")
 
 
 def remove_earlier(folder, last=None):

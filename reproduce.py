@@ -158,7 +158,8 @@ def run_cell(args, say, warn):
         say(f"       {macro(cell)}, kept from before in {folder}")
         return {**cell, "folder": folder}
     start = time.perf_counter()
-    days, truth, summary = darkgnn.open_input(args)
+    summary = darkgnn.new_summary(args)
+    days, truth = darkgnn.open_input(args, summary)
     inner = argparse.Namespace(**{**vars(args), "out": folder})
     rows, runs, n_hosts = darkgnn.follow(
         darkgnn.prepare(days, truth, inner, warn), truth, inner, (lambda line: None) if args.quiet else say,
@@ -239,7 +240,8 @@ def traffic(args, say, warn):
         say(f"       counts kept from before in {folder}")
         with np.load(folder / "traffic.npz", allow_pickle=False) as saved:
             return Traffic(**saved)
-    days, truth, summary = darkgnn.open_input(args)
+    summary = darkgnn.new_summary(args)
+    days, truth = darkgnn.open_input(args, summary)
     unfolded = argparse.Namespace(**{**vars(args), "model": "features", "no_node_features": True,
                                      "top_ports": graphs.OTHER})
     dates, active, count = [], [], []
@@ -448,8 +450,9 @@ def beyond(args, cells, say, warn):
     note = [f"Mean ± standard deviation over test days{', of the mean over the seeds' * (args.runs > 1)}.",
             f"Of {len(days)} test days, {days[0]} to {days[-1]}, {scored} have a class of more than 10 active hosts, "
             "hence an F1 score; subnet agreement is of all.",
-            "Subnet agreement: share of the hosts whose nearest neighbours hold one of their /24; by chance "
-            f"{chance:.2f}." if chance is not None else "No two hosts of a test day share their /24.",
+            "No two hosts of a test day share their /24." if chance is None else
+            "Subnet agreement: of the hosts that share their /24 with another, the share with one of it among their "
+            f"neighbours; by chance {chance:.2f}.",
             "i-darkvec knows no features, so there is nothing to scale.",
             f"{args.neighbors} nearest neighbours, {args.train_days} training days, H = {args.history}; "
             f"{data_line(args)}."]
@@ -534,7 +537,7 @@ def figures(args, cells, say, warn):
     if len(order) > SHOWN:
         warn(f"pictures show {SHOWN} of {len(order)} classes, those with the most hosts a day")
     codes = [found.names.tolist().index(name) for name in order[:SHOWN]]
-    cell, = cells("figures")
+    [cell] = cells("figures")
     embedding_map(args, cell, found, codes)
     port_map(args, found, codes)
     activity(args, found, codes)
@@ -709,16 +712,11 @@ def draw(stem, paint, width, height):
 
 # -- the command ------------------------------------------------------------------------------------------------------
 
-def figure4a(*given):
-    figure4("figure4a", "history", HISTORIES, PAPER_4A, *given)
-
-
-def figure4b(*given):
-    figure4("figure4b", "epochs", EPOCHS, PAPER_4B, *given)
-
-
-EXPERIMENTS = {"table2": table2, "table3": table3, "figure4a": figure4a, "figure4b": figure4b, "beyond": beyond,
-               "figures": figures}
+EXPERIMENTS = {
+    "table2": table2, "table3": table3,
+    "figure4a": functools.partial(figure4, "figure4a", "history", HISTORIES, PAPER_4A),
+    "figure4b": functools.partial(figure4, "figure4b", "epochs", EPOCHS, PAPER_4B),
+    "beyond": beyond, "figures": figures}
 
 
 def main(argv=None):

@@ -77,8 +77,8 @@ def owner(address):
 
 # -- sums over ranks ---------------------------------------------------------------------------------------------------
 
-def all_sum(values, how=dist.ReduceOp.SUM):
-    """Elementwise sum over the ranks of a tensor, a numpy array or a number: the same kind, on every rank the same."""
+def all_reduce(values, how):
+    """A tensor, a numpy array or a number reduced elementwise over the ranks: the same kind, on every rank the same."""
     if size() == 1:
         return values
     if isinstance(values, torch.Tensor):
@@ -92,12 +92,16 @@ def all_sum(values, how=dist.ReduceOp.SUM):
     return out.numpy() if isinstance(values, np.ndarray) else out.item()
 
 
+def all_sum(values):
+    return all_reduce(values, dist.ReduceOp.SUM)
+
+
 def all_min(values):
-    return all_sum(values, dist.ReduceOp.MIN)
+    return all_reduce(values, dist.ReduceOp.MIN)
 
 
 def all_max(values):
-    return all_sum(values, dist.ReduceOp.MAX)
+    return all_reduce(values, dist.ReduceOp.MAX)
 
 
 class AllSum(torch.autograd.Function):
@@ -169,7 +173,7 @@ def average_ranks(x):
     if size() == 1:
         return features.average_ranks(x)
     below, upto = np.zeros(x.shape, np.int64), np.zeros(x.shape, np.int64)
-    for block in around({"x": np.sort(x, axis=0)}):
+    for block in ring({"x": np.sort(x, axis=0)}):
         for i in range(x.shape[1]):
             below[:, i] += np.searchsorted(block["x"][:, i], x[:, i])
             upto[:, i] += np.searchsorted(block["x"][:, i], x[:, i], side="right")
@@ -279,7 +283,7 @@ def whole_day(graph, Ax):
             torch.cat([rows, Ax[n_hosts:].cpu()]))
 
 
-def around(columns):
+def ring(columns):
     """Yield every rank's {name: (n, ...)} array columns, this one's first, while they travel around the ring."""
     n = len(next(iter(columns.values())))
     counts = all_gather(np.array([n]))[:, 0]
@@ -378,7 +382,7 @@ def raw_features(traffic, graph):
 # -- nearest neighbours ------------------------------------------------------------------------------------------------
 
 def nearest(x, hosts, labels, k):
-    """The k hosts nearest to each of this rank's among all ranks' hosts but itself, by cosine (method, section 5).
+    """The k hosts nearest to each of this rank's among all ranks' hosts but itself, by cosine (paper section 4).
 
     x (n, E) embeddings, hosts (n,) addresses, ascending, labels (n,) int64. Returns (similarity (n, k), neighbours
     (n, k) int64 addresses, labels (n, k) of them), nearest first, the lower address among equals: what knn.nearest
@@ -392,7 +396,7 @@ def nearest(x, hosts, labels, k):
     best = x.new_empty(len(x), 0)
     who = label = torch.empty(len(x), 0, dtype=torch.int64, device=x.device)
     hosts = np.asarray(hosts.cpu() if isinstance(hosts, torch.Tensor) else hosts).astype(np.int64)
-    blocks = around({"x": x.cpu().numpy(), "host": hosts, "label": labels.cpu().numpy()}) if k > 0 else ()
+    blocks = ring({"x": x.cpu().numpy(), "host": hosts, "label": labels.cpu().numpy()}) if k > 0 else ()
     for step, block in enumerate(blocks):
         block = {name: torch.from_numpy(column).to(x.device) for name, column in block.items()}
         s, at = knn.nearest(block["x"], k, queries=x if step else None)

@@ -93,13 +93,14 @@ def part(state, rank):
     if state is None:
         return None
 
+    def owned(addresses):
+        return torch.from_numpy(shard.owner(addresses.numpy()) == rank)
+
     def rows(columns):
         """Those of the rank's hosts; columns: a dict of tensors, the first of which is addresses."""
         own = owned(next(iter(columns.values())))
         return {name: column if column is None else column[own] for name, column in columns.items()}
 
-    def owned(addresses):
-        return torch.from_numpy(shard.owner(addresses.numpy()) == rank)
     past = []
     for day in state["model"]["past"]:
         own = owned(day["hosts"])

@@ -1,7 +1,7 @@
 """Text traces read into columns: tables with a header, and firewall logs of Linux netfilter through syslog.
 
-Serves method.md section 2 (the packet fields) and section 7 (the authors' files, read unchanged). Formats: RFC 4180
-(quoting), RFC 3339 (times with a date), RFC 3164 (syslog's time without a year), Linux nf_log_syslog (SRC= DST= ...).
+Reads the packet fields of the paper's Table 1, and the authors' own files unchanged. Formats: RFC 4180 (quoting),
+RFC 3339 (times with a date), RFC 3164 (syslog's time without a year), Linux nf_log_syslog (SRC= DST= ...).
 
 Both readers yield chunks, dicts of equal-length columns in the order of the file; a column the file lacks is absent:
 

@@ -1,4 +1,4 @@
-"""How the four models learn from day to day (paper section 2, figure 2; method.md section 4).
+"""How the four models, and the baseline i-DarkVec, learn from day to day (paper section 2, figure 2).
 
     Snapshot    one day as tensors: its graph, A_hat, propagated features
     Window      days t-H..t as the embedder takes them, and day t's edges for the pretext task
@@ -71,7 +71,8 @@ class Adam:
 
     def __init__(self, parameters, learning_rate, weight_decay):
         self.parameters, self.state = list(parameters), {}
-        self.settings = {"lr": learning_rate, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": weight_decay,
+        self.betas = 0.9, 0.999
+        self.settings = {"lr": learning_rate, "eps": 1e-8, "weight_decay": weight_decay,
                          "fused": True}                     # one pass: 7 times faster for many rows
 
     def zero_grad(self):
@@ -87,14 +88,12 @@ class Adam:
                 self.state[W] = {"step": torch.zeros((), device=W.device),
                                  "exp_avg": torch.zeros_like(W), "exp_avg_sq": torch.zeros_like(W)}
         step, m, v = ([self.state[W][name] for W in moved] for name in ("step", "exp_avg", "exp_avg_sq"))
-        settings = dict(self.settings)
-        beta1, beta2 = settings.pop("betas")
-        adam(moved, [W.grad for W in moved], m, v, [], step, beta1=beta1, beta2=beta2, amsgrad=False, maximize=False,
-             **settings)
+        adam(moved, [W.grad for W in moved], m, v, [], step, beta1=self.betas[0], beta2=self.betas[1],
+             amsgrad=False, maximize=False, **self.settings)
 
     def state_dict(self):
         return {"state": {i: self.state[W] for i, W in enumerate(self.parameters) if W in self.state},
-                "param_groups": [{**self.settings, "params": list(range(len(self.parameters)))}]}
+                "param_groups": [{**self.settings, "betas": self.betas, "params": list(range(len(self.parameters)))}]}
 
     def load_state_dict(self, saved):
         """The saved moments and numbers of steps; settings stay its own."""
@@ -120,8 +119,8 @@ class Progress:
     window: Window | None = None                    # today's, once it was made
 
 
-def make_snapshot(graph, x, device, row=None):
-    """The day as windows keep it. x (N, 37) float32 scaled features, or None and row (N,) int64, see `take`."""
+def make_snapshot(graph, x, device):
+    """The day as windows keep it. x (N, 37) float32 scaled features; None: without, its rows come when `take`n."""
     A_hat = graphs.normalized_adjacency(graph, shard.rank() == 0, shard.all_sum)
     Ax = None
     if x is not None:
@@ -129,7 +128,7 @@ def make_snapshot(graph, x, device, row=None):
         ports = slice(len(graph.hosts), len(Ax) - 1)
         Ax[ports] = shard.all_sum(Ax[ports])
         Ax = torch.from_numpy(Ax)
-    return snapshot_of(graph, A_hat, Ax, row, device)
+    return snapshot_of(graph, A_hat, Ax, None, device)
 
 
 def snapshot_of(graph, A_hat, Ax, row, device):
@@ -146,7 +145,7 @@ def make_window(snapshots, device):
     """The Window that ends on the last of `snapshots`, oldest first.
 
     Day s enters through the rows of A_hat^s that belong to the nodes of day t; nodes absent on s share one constant
-    (method.md section 4) or, without node features, have their own rows of W. An exact identity: with features, hosts,
+    (see GCN.linear_of) or, without node features, have their own rows of W. An exact identity: with features, hosts,
     or ports, that were absent or twins on every day up to s have the same GRU state then: one row of h for them.
     """
     today, days = snapshots[-1], []
@@ -215,8 +214,9 @@ def new_learner(model, seed, device, n_features=37, hidden=1024, gcn_out=512, n_
         embedder = kind(n_features, hidden, gcn_out, n_out).to(device)
         predictor = models.LinkPredictor(n_out, head, low_memory).to(device)
     optimizer = Adam([*embedder.parameters(), *predictor.parameters()], learning_rate, weight_decay)
-    stream = seed ^ 0x9E3779B9 ^ (shard.rank() * 0x85EBCA6B & 0xFFFFFFFF)  # not the one that made the weights, and
-    generator = torch.Generator(device).manual_seed(stream)  # on each rank another
+    # another stream than that of the weights, and another on each rank
+    stream = seed ^ 0x9E3779B9 ^ (shard.rank() * 0x85EBCA6B & 0xFFFFFFFF)
+    generator = torch.Generator(device).manual_seed(stream)
     return Learner(embedder, predictor, optimizer, generator)
 
 
@@ -405,16 +405,15 @@ def incremental(progress, epochs, negatives=1):
     return result
 
 
-def skip_gram(progress, hosts, words, offsets, today=0, epochs=1, negatives=5):
-    """i-darkvec: a pass over today's corpus; hosts never seen get rows (paper 4.2; method.md section 6).
+def skip_gram(progress, hosts, words, offsets, today=0, epochs=1):
+    """i-darkvec: a pass over today's corpus; hosts never seen get rows (paper section 4.2).
 
     hosts (n_hosts,) addresses; words, offsets as darkvec.corpus gives them, words being positions in `hosts`.
     There is no accuracy: it is nan.
     """
     progress.nodes, row = add_nodes(progress.nodes, hosts.astype(np.uint64), today)
     grow(progress.learner, len(progress.nodes.key))
-    loss = darkvec.train_day(progress.learner.embedder, row[words], offsets, progress.learner.generator, epochs,
-                             negatives=negatives)
+    loss = darkvec.train_day(progress.learner.embedder, row[words], offsets, progress.learner.generator, epochs)
     progress.trained = True
     return torch.stack([loss, torch.full_like(loss, torch.nan)])
 

@@ -45,7 +45,7 @@ import models
 import synthetic
 import training
 
-HOSTS, PORTS, EDGES, HISTORY = 7566, 2501, 65000, 5  # an average day of the paper's month (method.md, section 9)
+HOSTS, PORTS, EDGES, HISTORY = 7566, 2501, 65000, 5  # an average day of the paper's month
 SECONDS = 3.0  # repeat a pair until it took about so long, at least three times
 
 
@@ -89,7 +89,7 @@ def dense_products(window, backward):
 
 
 def plain_products(days, backward):
-    """Those of the plain form on the same days (method.md, section 9): each active node's row once a layer."""
+    """Those of the plain form on the same days: each active node's row once a layer."""
     shape, n = torch.randn, days[-1].A_hat.shape[0]
     W1, W2, W, U = shape(37, 1024), shape(1024, 512), shape(512, 384), shape(128, 384)
     z2, h, gates = shape(n, 512), shape(n, 128), shape(n, 384)

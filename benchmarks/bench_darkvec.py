@@ -3,7 +3,7 @@
 `python benchmarks/bench_darkvec.py [--input PATH... --labels FILE...]` (gensim: `pip install -r
 benchmarks/requirements.txt`), by default on the synthetic month. Both learn day by day, one after the other on each
 day, with 2 threads (gensim: workers=2) and the same settings; gensim's corpus is turned into strings before its
-clock starts. Scores are those of method.md section 5. Wall-clock seconds count where nothing else runs on the
+clock starts. Scores are those of the paper's section 4. Wall-clock seconds count where nothing else runs on the
 machine; processor seconds, of all threads together, also elsewhere.
 """
 

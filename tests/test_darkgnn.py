@@ -135,9 +135,9 @@ def test_tomorrow_changes_nothing_today(capsys, tmp_path, firewall):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
 @pytest.mark.parametrize("model", ["gcn", "i-gcn", "gcn-gru", "i-gcn-gru", "i-darkvec", "features"])
 def test_cuda_embeds_as_the_cpu_does(capsys, tmp_path, short_month, model):
-    """With a learning rate of nothing, so that other random numbers do not matter, the whole command's embeddings agree.
+    """With a learning rate of nothing, so that other random numbers do not matter, the embeddings of the command agree.
 
-    i-darkvec has no such rate, its initial vectors are drawn on the device: there the command has to run.
+    i-darkvec draws its first vectors on the device: it only has to run.
     """
     for device in ("cpu", "cuda"):
         code, _, err = run(capsys, *short_month, "--model", model, "--epochs", 2, "--learning-rate", 1e-12,

@@ -166,7 +166,7 @@ def test_report_without_labels_is_empty():
 def test_groups_and_tiles_lose_no_neighbour(device, k, group, tile, monkeypatch):
     """Over many groups, tiles and blocks, with many equal similarities, it is the full matrix's stable sort."""
     monkeypatch.setattr(knn, "GROUP", group)
-    monkeypatch.setattr(knn, "BLOCKS", {device: (64, 160, 90, tile)})
+    monkeypatch.setattr(knn, "BLOCKS", {device: knn.Blocks(64, 160, 90, tile)})
     of = torch.randint(0, 9, (500, 2), generator=torch.Generator().manual_seed(0))
     x = torch.nn.functional.one_hot(of, 9).sum(1)[:, :8].float().to(device)  # e_i + e_j: few distinct similarities
     for queries in (None, x[:70]):

@@ -38,7 +38,7 @@ def some_days(n_days=4, n_features=5, with_features=True, alike=False):
         if alike:
             x[len(graph.hosts) :] = x[-1]
         table, row = training.add_nodes(table, training.node_keys(graph))
-        day = training.make_snapshot(graph, x if with_features else None, "cpu", row)
+        day = training.make_snapshot(graph, x if with_features else None, "cpu")._replace(row=row)
         A_hat = day.A_hat.astype("float64")
         days.append(day._replace(A_hat=A_hat, Ax=torch.cat([torch.from_numpy(A_hat @ x.astype("float64")),
                                                             torch.zeros(1, n_features)]) if with_features else None))
@@ -61,13 +61,13 @@ def everywhere(table, days, xs):
 
 
 def dense_gcn(gcn, A, x):
-    """method.md section 3: z^l = A_hat z^(l-1) W^l + b^l, ReLU except after the last layer."""
+    """z^l = A_hat z^(l-1) W^l + b^l, ReLU except after the last layer."""
     z = torch.relu(A @ x @ gcn.first.W + gcn.first.b)
     return A @ z @ gcn.second.W + gcn.second.b
 
 
 def dense_gru(gru, x):
-    """method.md section 4, gate by gate."""
+    """The GRU is that of Chung et al. in PyTorch's form, gate by gate."""
     W_r, W_u, W_n = gru.W.chunk(3, 1)
     U_r, U_u, U_n = gru.U.chunk(3, 1)
     b_r, b_u, b_n = gru.b.chunk(3)
@@ -303,7 +303,7 @@ def test_link_predictor_and_loss_equal_the_dense_form():
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_one_step_runs_on_every_device_and_lowers_the_loss(device):
+def test_training_lowers_the_loss_on_every_device(device):
     """Thirty Adam steps on one window lower the pretext loss, in float32, on CPU and on CUDA."""
     torch.set_default_dtype(torch.float32)
     _, days, _ = some_days()

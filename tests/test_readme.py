@@ -47,11 +47,6 @@ def test_the_file_tree_is_the_top_level():
     assert all((ROOT / name).exists() for name in named)
 
 
-def test_no_placeholder_is_left():
-    """No line of the README is a place still to be filled."""
-    assert not re.search(r"^[A-Z_]{4,}$", README, re.M)
-
-
 def test_named_functions_exist():
     """Every function of the table from equations to functions is there."""
     table = re.search(r"## From the equation.*?\n\n(.*?)\n\n", README, re.S)[1]
