@@ -14,6 +14,7 @@ import functools
 import io
 import os
 import platform
+import re
 import signal
 import sys
 import time
@@ -233,10 +234,15 @@ def open_input(args, summary, after=None, known=()):
         truth = ground_truth.from_arrays(*synthetic.ground_truth(args.synthetic_scale, args.seed))
         return shard.days(days), truth
     truth = ground_truth.read_labels(args.labels) if args.labels else NO_LABELS
-    if args.mirai and MIRAI not in truth.names:
+    if args.mirai and mirai_code(truth) is None:
         truth = truth._replace(names=(*truth.names, MIRAI))
     return shard.days(packets.read_days(args.input, summary, args.year, args.strict, after, known,
                                         (shard.rank(), shard.size()))), truth
+
+
+def mirai_code(truth):
+    """The code of the class that is Mirai's, which the labels may spell otherwise than MIRAI; None without one."""
+    return next((c for c, name in enumerate(truth.names) if re.fullmatch("mirai([-_ ]?like)?", name, re.I)), None)
 
 
 def prepare(days, truth, args, warn):
@@ -277,7 +283,7 @@ def prepare(days, truth, args, warn):
             mirai = shard.mirai_hosts(traffic, args.mirai_packets) if traffic else \
                 ground_truth.mirai_hosts(day.src, day.dst, day.seq, args.mirai_packets)
             unlisted = ~ground_truth.listed(truth, graph.hosts)
-            codes[unlisted & np.isin(graph.hosts, mirai)] = truth.names.index(MIRAI)
+            codes[unlisted & np.isin(graph.hosts, mirai)] = mirai_code(truth)
         elif args.mirai and "seq" not in lacking:
             warn(f"{date}: the trace has no TCP sequence numbers: --mirai labels nothing")
             lacking.add("seq")

@@ -42,6 +42,7 @@ import graph as graphs
 import knn
 import packets
 import report
+import state
 import synthetic
 
 HISTORIES = range(9)
@@ -161,9 +162,10 @@ def run_cell(args, say, warn):
     summary = darkgnn.new_summary(args)
     days, truth = darkgnn.open_input(args, summary)
     inner = argparse.Namespace(**{**vars(args), "out": folder})
-    rows, runs, n_hosts = darkgnn.follow(
-        darkgnn.prepare(days, truth, inner, warn), truth, inner, (lambda line: None) if args.quiet else say,
-        functools.partial(darkgnn.days_expected, summary))
+    with state.locked(folder / "cell.json"):                # nobody else computes it into the same folder
+        rows, runs, n_hosts = darkgnn.follow(
+            darkgnn.prepare(days, truth, inner, warn), truth, inner, (lambda line: None) if args.quiet else say,
+            functools.partial(darkgnn.days_expected, summary))
     say_what_was_read(summary, args, say, warn)
     tested = [row["date"] for row in rows if row["embedded"]]
     cell = {"settings": darkgnn.settings_line(args), "epochs": args.epochs, "data": data_line(args),
@@ -198,6 +200,24 @@ def data_line(args):
     return f"synthetic month, scale {args.synthetic_scale:g}, seed {args.seed}: made-up traffic"
 
 
+def flags_line(args):
+    """The flags that are not at darkgnn.py's defaults for the model, but those that data_line tells and of files."""
+    default = vars(parse(["--model", args.model]))
+    told = {"input", "labels", "out", "quiet", "synthetic_scale"} | ({"seed"} if args.input is None else set())
+    return " ".join(f"--{name.replace('_', '-')}" + f" {value}" * (value is not True)
+                    for name, value in vars(args).items() if name not in told and value != default[name])
+
+
+def made_from(args):
+    """What a table or curve was made from, for its JSON file."""
+    return {"data": data_line(args), "flags": flags_line(args), "seeds": [args.seed + i for i in range(args.runs)]}
+
+
+def notes_of(args):
+    """The same in lines under a table."""
+    return textwrap.wrap(f"{data_line(args)}; {flags_line(args) or 'no other flags'}.", 80, break_on_hyphens=False)
+
+
 def run_cells(experiment, planned, say, warn):
     """The dicts of an experiment's cells, in the order of `planned`, the list of their arguments.
 
@@ -209,6 +229,9 @@ def run_cells(experiment, planned, say, warn):
         epochs = f", {args.epochs} epochs" * (args.model != "features")
         say(f"[{experiment} {len(results) + 1}/{len(planned)}] {darkgnn.settings_line(args)}{epochs}")
         results[i] = run_cell(args, say, warn)
+        if experiment == "beyond" and not beyond_blocks(results):
+            raise ValueError("beyond compares macro F1 and subnet agreement: no class has more than 10 active hosts, "
+                             "and no two hosts share their /24, on a test day")
         if not results[i]["classes"] and experiment not in ("figures", "beyond"):
             raise ValueError(f"{experiment} scores labelled hosts: no class has more than 10 active hosts on a test day"
                              f"{'' if args.labels or args.mirai or not args.input else ' (no --labels given)'}")
@@ -317,8 +340,8 @@ def table2_rows(found):
         "total": dict(zip(QUANTITIES, (row.hosts, row.ports, row.packets))),
         "daily": dict(zip(QUANTITIES, (row.daily_hosts, row.daily_ports, row.daily_packets)))}
         for row in synthetic.CLASSES}
-    paper["total"] = {"total": dict(zip(QUANTITIES, (60106, 65535, 62030013))),
-                      "daily": dict(zip(QUANTITIES, (7566, 53638, 2000968)))}
+    paper_total = {"total": dict(zip(QUANTITIES, (60106, 65535, 62030013))),
+                   "daily": dict(zip(QUANTITIES, (7566, 53638, 2000968)))}
     width = 1 << 32
     hosts = np.bincount(np.unique(found.host_class * width + found.host) // width, minlength=len(found.names))
     ports = np.bincount(found.port_class, minlength=len(found.names))
@@ -327,17 +350,18 @@ def table2_rows(found):
                           add_totals(packets)])             # (C + 1, 3)
     active = (found.count[:, :, 0] > 0).sum(0)              # (C + 1,) days
     daily = found.count.sum(0) / np.maximum(active, 1)[:, None]
-    names = [*found.names.tolist(), "Total"]
+    names = [*found.names.tolist(), "Total" if "Total" not in found.names else "Total of all"]
     order = sorted(np.flatnonzero(active[1:-1]) + 1, key=lambda c: (-daily[c, 0], names[c]))
     order += [c for c in (0, len(names) - 1) if active[c]]
     return {names[c]: {"days": int(active[c]), "total": dict(zip(QUANTITIES, total[c].tolist())),
                        "daily": dict(zip(QUANTITIES, np.rint(daily[c]).astype(int).tolist())),
-                       "paper": paper.get(plain(names[c]))} for c in order}
+                       "paper": paper.get(plain(names[c])) if c < len(found.names) else paper_total} for c in order}
 
 
 def plain(name):
-    """A class name as it is compared with the paper's: Brute-forcers, brute_forcer and Brute forcer are one."""
-    return re.sub("[^a-z0-9]", "", name.lower()).removesuffix("s")
+    """A class name as it is compared with the paper's: Brute-forcers, brute_forcer and the authors' unk_bruteforcer
+    are one, and so are Mirai-like and their mirai."""
+    return re.sub("^unk_|[^a-z0-9]", "", name.lower()).removesuffix("s").removesuffix("like")
 
 
 def table3(args, cells, say, warn):
@@ -350,14 +374,14 @@ def table3(args, cells, say, warn):
     note = [f"F1, mean ± standard deviation over {scored} of {len(days)} test days, {days[0]} to {days[-1]},",
             "those on which any class has more than 10 active hosts",
             f"{seeds}{args.neighbors} nearest neighbours, {args.train_days} training days, H = {args.history}.",
-            f"{data_line(args)}.", "paper: its own data, Table 3, not ours."]
+            *notes_of(args), "paper: its own data, Table 3, not ours."]
     titles = [column.model + ", no features" * (column.group == WITHOUT) for column in TABLE_3]
     write_table(args.out, "table3", [*table3_text(rows), *note], [*table3_markdown(rows, titles), *note])
     write_csv(args.out / "table3.csv", ["class", "support", *(f"{t} {m}" for t in titles for m in ("mean", "std"))],
               ([name, support, *(value and value[m] for value in values for m in ("mean", "std"))]
                for name, support, values, _ in rows))
     report.save_json(args.out / "table3.json", {
-        "data": data_line(args), "test_days": days, "seeds": [args.seed + i for i in range(args.runs)],
+        **made_from(args), "test_days": days,
         "columns": [{"model": column.model, "node_features": column.group != WITHOUT, "paper_macro_f1": column.paper,
                      **{key: result[key] for key in ("macro_f1", "classes", "runs", "epochs", "seconds")
                         if key in result}} for column, result in zip(TABLE_3, results)]})
@@ -441,9 +465,6 @@ def beyond(args, cells, say, warn):
     """Macro F1, where there are labels, and subnet agreement: models x feature scalings x plain or whitened."""
     results = dict(zip(BEYOND, cells("beyond")))
     blocks = beyond_blocks(results)
-    if not blocks:
-        raise ValueError("beyond compares macro F1 and subnet agreement: no class has more than 10 active hosts, and "
-                         "no two hosts share their /24, on a test day")
     first = results[BEYOND[0]]
     days, scored = first["test_days"], sum(bool(f1) for f1 in first["f1_by_day"].values())
     chance = first["subnet_agreement"]["chance"]
@@ -454,9 +475,8 @@ def beyond(args, cells, say, warn):
             "Subnet agreement: of the hosts that share their /24 with another, the share with one of it among their "
             f"neighbours; by chance {chance:.2f}.",
             "i-darkvec knows no features, so there is nothing to scale.",
-            f"{args.neighbors} nearest neighbours, {args.train_days} training days, H = {args.history}; "
-            f"{data_line(args)}."]
-    note = textwrap.wrap(" ".join(note), 80)
+            f"{args.neighbors} nearest neighbours, {args.train_days} training days, H = {args.history}."]
+    note = [*textwrap.wrap(" ".join(note), 80), *notes_of(args)]
     text, markdown = [], []
     for title, values in blocks.items():
         rows = [(model, [values.get((model, setting)) for setting in BEYOND_SETTINGS]) for model in BEYOND_MODELS]
@@ -468,7 +488,7 @@ def beyond(args, cells, say, warn):
               ([*key, *(values[key][m] for values in blocks.values() for m in ("mean", "std")), chance]
                for key in BEYOND))
     report.save_json(args.out / "beyond.json", {
-        "data": data_line(args), "test_days": days, "seeds": [args.seed + i for i in range(args.runs)],
+        **made_from(args), "test_days": days,
         "cells": [{"model": model, "feature_scaling": setting.split(",")[0], "whiten": setting.endswith("whitened"),
                    **{key: cell[key] for key in ("macro_f1", "subnet_agreement", "classes", "runs", "epochs", "seconds")
                       if key in cell}} for (model, setting), cell in results.items()]})
@@ -496,16 +516,15 @@ def figure4(name, label, xs, paper, args, cells, say, warn):
               | ({"runs": result["runs"]} if "runs" in result else {})
               for x, value, result in zip(xs, paper, results)]
     report.save_json(args.out / f"{name}.json", {
-        "data": data_line(args), "test_days": results[0]["test_days"],
-        "seeds": [args.seed + i for i in range(args.runs)], "points": points})
+        **made_from(args), "test_days": results[0]["test_days"], "points": points})
     seeds = ["std over seeds"] * (args.runs > 1)
     write_csv(args.out / f"{name}.csv", [label, "macro_f1 mean", "std over days", *seeds, "the paper's mean"],
               ([p[label], p["macro_f1"]["mean"], p["macro_f1"]["std"], *(p["runs"]["std"] for _ in seeds),
                 p["paper_macro_f1"]] for p in points))
     lines = [[str(p[label]), score(p["macro_f1"]), *(f"{p['runs']['std']:.2f}" for _ in seeds),
               f"{p['paper_macro_f1']:.2f}"] for p in points]
-    print("\n".join([*aligned([label, "macro F1", *("over seeds" for _ in seeds), "paper"], lines),
-                     f"{data_line(args)}; paper: its own data, Figure {name[-2:]}."]))
+    print("\n".join([*aligned([label, "macro F1", *("over seeds" for _ in seeds), "paper"], lines), *notes_of(args),
+                     f"paper: its own data, Figure {name[-2:]}, not ours."]))
 
     def paint(figure):
         axes = figure.add_subplot()
@@ -533,7 +552,7 @@ SHOWN = len(MARKERS)  # classes with a marker of their own
 def figures(args, cells, say, warn):
     """The pictures, each with its numbers as CSV; classes by decreasing hosts a day, the first SHOWN of them."""
     found = traffic(args, say, warn)
-    order = [name for name in table2_rows(found) if name not in ("Unknown", "Total")]
+    order = [name for name in table2_rows(found) if name in found.names[1:]]
     if len(order) > SHOWN:
         warn(f"pictures show {SHOWN} of {len(order)} classes, those with the most hosts a day")
     codes = [found.names.tolist().index(name) for name in order[:SHOWN]]
@@ -545,6 +564,8 @@ def figures(args, cells, say, warn):
         f1_map(args, cell)
     else:
         warn("no labelled class to score: no picture of F1 by day")
+        for ending in ("csv", "png", "svg"):                # of an earlier run, it would stand beside this one's
+            (args.out / f"f1.{ending}").unlink(missing_ok=True)
     print(f"wrote map, ports, activity{', f1' * bool(cell['classes'])} to {args.out}/")
 
 
@@ -553,7 +574,8 @@ def embedding_map(args, cell, found, codes):
     date = cell["test_days"][-1]
     with np.load(cell["folder"] / "embeddings" / f"{date}.npz", allow_pickle=False) as saved:
         hosts, z = saved["hosts"], saved["embeddings"]
-    xy, share = principal_axes(torch.from_numpy(z))
+    z = torch.from_numpy(z).double()
+    xy, share = principal_axes(z - z.mean(0) if args.whiten else knn.standardize(z))
     code = found.host_class[found.day == found.dates.tolist().index(date)]
     write_csv(args.out / "map.csv", ["host", "class", "x", "y"],
               zip(hosts.tolist(), found.names[code].tolist(), *xy.T.tolist()))
@@ -579,9 +601,8 @@ def embedding_map(args, cell, found, codes):
     draw(args.out / "map", paint, 8, 5.5)
 
 
-def principal_axes(z):
-    """PCA of the standardized z (n, E): coordinates (n, 2) on the two axes of largest variance, its shares (2,)."""
-    x = knn.standardize(z.double())
+def principal_axes(x):
+    """PCA of x (n, E), columns of mean 0: coordinates (n, 2) on the two axes of largest variance, its shares (2,)."""
     x = F.pad(x, (0, max(0, 2 - x.shape[1])))
     value, vector = torch.linalg.eigh(x.T @ x)              # ascending
     axes = vector[:, -2:].flip(1)                           # (E, 2)
@@ -690,16 +711,20 @@ def spread(n, most):
 
 
 def data_title(args):
+    """Where a picture's numbers come from, in lines of at most 80 characters; a long input is cut."""
     line = data_line(args)
-    return line if len(line) <= 80 else f"{line[:79]}…"
+    line = line if len(line) <= 80 else f"{line[:79]}…"
+    return "\n".join([line, *textwrap.wrap(flags_line(args), 80, break_on_hyphens=False)])
 
 
 def draw(stem, paint, width, height):
-    """paint(figure) as stem.png and stem.svg, inches wide and high; nothing without matplotlib (see main)."""
+    """paint(figure) as stem.png and stem.svg, inches wide and high; without matplotlib (see main) neither is left."""
     try:
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError:
+        for ending in ("png", "svg"):                       # an earlier run's picture is not of these numbers
+            Path(f"{stem}.{ending}").unlink(missing_ok=True)
         return
     with matplotlib.rc_context({"svg.hashsalt": "darkgnn", "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure((width, height), layout="constrained")
@@ -714,8 +739,8 @@ def draw(stem, paint, width, height):
 
 EXPERIMENTS = {
     "table2": table2, "table3": table3,
-    "figure4a": functools.partial(figure4, "figure4a", "history", HISTORIES, PAPER_4A),
-    "figure4b": functools.partial(figure4, "figure4b", "epochs", EPOCHS, PAPER_4B),
+    "figure4a": lambda *given: figure4("figure4a", "history", HISTORIES, PAPER_4A, *given),
+    "figure4b": lambda *given: figure4("figure4b", "epochs", EPOCHS, PAPER_4B, *given),
     "beyond": beyond, "figures": figures}
 
 

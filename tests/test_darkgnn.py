@@ -422,6 +422,9 @@ def test_mirai_labels_hosts_that_no_list_names(capsys, tmp_path):
     assert [host for host, label in marked.items() if label == "Mirai-like"] == [f"7.0.0.{i}" for i in range(2, 13)]
     assert set(labels().values()) == {"listed", "Unknown"}
     assert set(labels("--mirai", "--mirai-packets", 3).values()) == {"listed", "Unknown"}
+    (tmp_path / "mirai.txt").write_text("7.0.0.2\n")        # the labels' own name for the class is kept
+    named = labels("--mirai", "--labels", tmp_path / "mirai.txt")
+    assert [host for host, label in named.items() if label == "mirai"] == [f"7.0.0.{i}" for i in range(13)]
 
 
 def test_the_command_runs_as_a_script(tmp_path, firewall):

@@ -112,6 +112,26 @@ def test_table2_counts_what_a_direct_count_finds(capsys, tmp_path):
     assert rows[-1]["daily hosts (paper)"] == "7566"
 
 
+@pytest.mark.parametrize(("name", "paper"), [
+    ("mirai", "Mirai-like"), ("unk_bruteforcer", "Brute-forcers"), ("unk_spammer", "Spammers"), ("rapid7", "Rapid7"),
+    ("unk_exploiter", "Exploiters"), ("Securitytrails", "Securitytrails"), ("brute forcers", "Brute-forcers")])
+def test_other_spellings_of_a_class(name, paper):
+    """The names of the authors' ground truth, and usual spellings, meet the paper's; no two of its names meet."""
+    names = [row.name for row in synthetic.CLASSES]
+    assert [other for other in names if reproduce.plain(other) == reproduce.plain(name)] == [paper]
+
+
+def test_a_class_may_be_called_total(capsys, tmp_path):
+    """Table 2 keeps a class of that name apart from the sum."""
+    write_trace(tmp_path, ["Total", "rest"])
+    assert run(capsys, "table2", "--input", tmp_path / "t.csv", "--labels", tmp_path / "l.csv",
+               "--out", tmp_path / "out")[0] == 0
+    result = json.loads((tmp_path / "out" / "table2.json").read_text())["classes"]
+    assert list(result)[2:] == ["Unknown", "Total of all"] and result["Total"]["paper"] is None
+    assert result["Total of all"]["total"]["hosts"] == sum(result[name]["total"]["hosts"] for name in list(result)[:3])
+    assert result["Total of all"]["paper"]["total"]["hosts"] == 60106
+
+
 def test_paper_totals_are_the_sums_of_its_classes():
     """Table 2's Total row: the classes' hosts and packets add up to it."""
     total = reproduce.table2_rows(reproduce.Traffic(
@@ -264,6 +284,30 @@ def test_finished_cells_are_not_computed_again(capsys, tmp_path, trace, monkeypa
     assert run(capsys, "figure4b", *trace, "--history", 1)[0] == 2
 
 
+def test_flags_are_told_with_what_they_made(capsys, tmp_path, trace):
+    """Flags that are not at their defaults stand in the table's notes and its JSON, those of files do not."""
+    code, printed, _ = run(capsys, "figure4b", *trace, "--history", 1, "--feature-scaling", "rank")
+    flags = json.loads((tmp_path / "out" / "figure4b.json").read_text())["flags"]
+    assert code == 0 and flags in " ".join(printed.split())
+    assert flags == ("--top-ports 40 --feature-scaling rank --history 1 --hidden-width 16 --gcn-width 8 "
+                     "--embedding-width 6 --head-width 4 --train-days 2")
+
+
+def test_two_runs_do_not_meet_in_a_cell(capsys, tmp_path, trace, monkeypatch):
+    """While one run computes a cell another one that wants the same ends with one line, and the first is unharmed."""
+    follow, second = darkgnn.follow, []
+
+    def meanwhile(*args):
+        if not second:
+            second.append(None)
+            second[0] = run(capsys, "figures", *trace, "--model", "features")
+        return follow(*args)
+    monkeypatch.setattr(darkgnn, "follow", meanwhile)
+    assert run(capsys, "figures", *trace, "--model", "features")[0] == 0
+    code, _, complaint = second[0]
+    assert code == 2 and "cell.json is in use by another run" in complaint
+
+
 def test_an_interrupted_run_loses_only_the_cell_in_flight(capsys, tmp_path, trace, monkeypatch):
     """Interrupted in its third cell, the command leaves two; the next one computes the others only."""
     monkeypatch.setattr(reproduce, "EPOCHS", (1, 2, 3))
@@ -386,18 +430,46 @@ def test_ports_heat_map_counts_packets(capsys, tmp_path, trace):
     assert count > 0 and int(row["80"]) == count
 
 
+def test_the_map_shows_the_space_that_is_searched(capsys, tmp_path, trace):
+    """Embeddings on their two axes: standardized ones, whitened ones as they are."""
+    for flags in ([], ["--whiten"]):
+        assert run(capsys, "figures", *trace, "--model", "features", *flags)[0] == 0
+        cell = next(path.parent for path in (tmp_path / "out").glob("cells/features*/cell.json")
+                    if ("-whiten" in path.parent.name) == bool(flags))
+        with np.load(sorted((cell / "embeddings").iterdir())[-1]) as saved:
+            x = saved["embeddings"].astype(float)
+        x -= x.mean(0)
+        x /= 1 if flags else np.where(x.std(0) > 1e-12, x.std(0), 1)
+        u, s, _ = np.linalg.svd(x, full_matrices=False)
+        xy = np.array([[float(row["x"]), float(row["y"])]
+                       for row in csv.DictReader((tmp_path / "out" / "map.csv").open())])
+        np.testing.assert_allclose(np.abs(xy), np.abs((u * s)[:, :2]), atol=1e-4)
+
+
+def test_no_picture_of_an_earlier_run_stays(capsys, tmp_path, trace):
+    """Pictures that this run does not draw, without labels or without matplotlib, are not left beside its numbers."""
+    out = tmp_path / "out"
+    assert run(capsys, "figures", *trace, "--model", "features")[0] == 0
+    for name in ("map.png", "f1.svg", "other.png"):
+        (out / name).write_text("old")
+    assert (out / "f1.csv").exists()
+    trace = [a for a in trace if a not in ("--labels", tmp_path / "l.csv")]
+    assert run(capsys, "figures", *trace, "--model", "features")[0] == 0
+    assert {path.name for path in out.iterdir()} == {"cells", "map.csv", "ports.csv", "activity.csv", "other.png"}
+
+
 @pytest.mark.parametrize("shape", [(40, 6), (5, 1), (1, 3)])
 def test_principal_axes_are_those_of_an_svd(shape):
-    """PCA of the standardized embeddings: coordinates up to sign, and shares of the variance."""
-    z = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    xy, share = reproduce.principal_axes(z)
-    x = z.numpy() - z.numpy().mean(0)
-    x /= np.where(x.std(0) > 0, x.std(0), 1)
+    """PCA: coordinates up to sign, and shares of the variance."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = x - x.mean(0)
+    xy, share = reproduce.principal_axes(x)
+    x = x.numpy()
     u, s, _ = np.linalg.svd(x, full_matrices=False)
-    expected = np.zeros((len(z), 2))
+    expected = np.zeros((len(x), 2))
     expected[:, : min(2, len(s))] = (u * s)[:, :2]
     np.testing.assert_allclose(np.abs(xy), np.abs(expected), atol=1e-6)
-    assert share[0] == pytest.approx(0 if len(z) == 1 else s[0] ** 2 / (s**2).sum()) and sum(share) <= 1 + 1e-9
+    assert share[0] == pytest.approx(0 if len(x) == 1 else s[0] ** 2 / (s**2).sum()) and sum(share) <= 1 + 1e-9
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------
