@@ -236,8 +236,9 @@ def open_input(args, summary, after=None, known=()):
     truth = ground_truth.read_labels(args.labels) if args.labels else NO_LABELS
     if args.mirai and mirai_code(truth) is None:
         truth = truth._replace(names=(*truth.names, MIRAI))
-    return shard.days(packets.read_days(args.input, summary, args.year, args.strict, after, known,
-                                        (shard.rank(), shard.size()))), truth
+    days = shard.days(packets.read_days(args.input, summary, args.year, args.strict, after, known,
+                                        (shard.rank(), shard.size())))
+    return packets.counted(days, summary, after) if shard.size() > 1 else days, truth
 
 
 def mirai_code(truth):
@@ -601,18 +602,23 @@ def embed_and_compare(change, progress, day, test, args, say):
         if not args.whiten:
             return Embedded(z, X, None)
         known, d = compare_days(change, progress, day, X, args)
-    surprise = torch.full((len(z),), torch.nan, dtype=torch.float64, device=z.device)
-    if not change.scatter or not change.scatter.n:
-        if test:
-            say(f"{day.date}: no host was seen on two days yet: the embeddings are not whitened")
-        return Embedded(z, X, surprise)
-    L = whiten.whitener(change.scatter)
-    surprise[torch.from_numpy(known).to(z.device)] = whiten.surprise(d, L)
-    Y = whiten.whiten(X, L)
+    Y, surprise = X, torch.full((len(z),), torch.nan, dtype=torch.float64, device=z.device)
+    L = whitener_of(change)
+    if L is not None:
+        Y = whiten.whiten(X, L)
+        surprise[torch.from_numpy(known).to(z.device)] = whiten.surprise(d, L)
+    elif test:
+        say(f"{day.date}: no host was seen on two days yet: the embeddings are standardized, not whitened")
     if args.join_features:                                  # cosine of joined rows = mean of the two cosines
-        x = whiten.whiten(x, whiten.whitener(change.features.scatter))
+        L = whitener_of(change.features)
+        x = x if L is None else whiten.whiten(x, L)
         Y = torch.cat([knn.unit(Y), knn.unit(x)], 1) / 2**0.5  # (n_hosts, E + 37)
     return Embedded(Y, Y, surprise)
+
+
+def whitener_of(change):
+    """L, see whiten.whitener; None while no host was seen twice."""
+    return whiten.whitener(change.scatter) if change.scatter and change.scatter.n else None
 
 
 @contextlib.contextmanager
@@ -674,7 +680,7 @@ def forget(memory, before):
     """Hosts last seen before the day of that number leave the memory, and their rows the models."""
     memory.hosts = state.Hosts(*(column[memory.hosts.last >= before] for column in memory.hosts))
     for progress, change in zip(memory.models, memory.changes):
-        if len(progress.nodes.key):
+        if progress.learner and len(progress.nodes.key):    # gcn has none before its first test day
             training.forget(progress, before)
         for one in filter(None, (change, change.features)):
             stay = np.isin(one.hosts, memory.hosts.address)
@@ -832,7 +838,6 @@ def run(args, summary, say):
             write_hosts(args, memory)
     if summary and shard.size() > 1:
         summary = packets.merged(shard.all_objects(summary))
-        summary.days = len(rows)
     say(report.read_line(summary, n_hosts) if summary else
         f"made {sum(row['packets'] for row in rows):,} packets, {len(rows)} days, {n_hosts:,} hosts")
     for line in summary.notes if summary else ():
@@ -868,7 +873,7 @@ def main(argv=None):
                 warn(line)
         return fail(error)
     except (MemoryError, RuntimeError) as error:            # PyTorch's lack of memory is a RuntimeError
-        if isinstance(error, MemoryError) or "memory" in str(error):
+        if lacks_memory(error):
             return fail("not enough memory: expected smaller widths, fewer --runs or less traffic a day")
         if shard.size() == 1 or not shard.lost(error):
             raise
@@ -877,6 +882,11 @@ def main(argv=None):
         print("darkgnn: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def lacks_memory(error):
+    """Whether a MemoryError or a RuntimeError of PyTorch says that memory does not suffice."""
+    return isinstance(error, MemoryError) or re.search("not enough memory|out of memory|allocate", str(error))
 
 
 def warn(line):

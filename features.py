@@ -56,6 +56,7 @@ def node_features(edge_host, edge_port, weight, n_hosts, n_ports, address, field
     its five columns. Raises ValueError if order, or without it the columns, are not as long as the edges have packets,
     columns differ in length, a field's name is unknown, or values are no whole numbers in [0, 2^32).
     """
+    weight = np.asarray(weight, np.int64)
     n = int(weight.sum())
     if order is not None and len(order) != n:
         raise ValueError(f"order must hold the packets of the edges, {n}, got {len(order)}")

@@ -159,11 +159,11 @@ def rows_for(A_hat, position, n_absent=1, loop=1):
     absent = position < 0
     if n_absent not in (1, absent.sum()):
         raise ValueError(f"expected n_absent of 1 or {absent.sum()} (one column per absent node), got {n_absent}")
-    start = A_hat.indptr[:-1][position]                     # (N_t,); the entries of absent nodes are overwritten
-    length = np.where(absent, 1, np.diff(A_hat.indptr)[position])
+    start = A_hat.indptr[position]                          # (N_t,); of an absent node, position -1, the entry
+    length = np.append(np.diff(A_hat.indptr), 1)[position]  # that is appended, and then overwritten
     indptr = np.concatenate([[0], np.cumsum(length)]).astype(np.int32)
-    take = np.repeat(np.where(absent, 0, start) - indptr[:-1], length) + np.arange(indptr[-1])
-    indices, data = A_hat.indices[take], A_hat.data[take]
+    take = np.repeat(start - indptr[:-1], length) + np.arange(indptr[-1])
+    indices, data = np.append(A_hat.indices, np.int32(0))[take], np.append(A_hat.data, np.float32(1))[take]
     own = np.arange(absent.sum()) if n_absent > 1 else 0
     indices[indptr[:-1][absent]] = A_hat.shape[1] + own
     data[indptr[:-1][absent]] = np.broadcast_to(loop, absent.shape)[absent]
@@ -244,7 +244,9 @@ def sample_negatives(edge_host, edge_port, n_hosts, n_ports, n, generator):
 
     edge_host, edge_port (E,) int64 tensors sorted by (host, port). Returns (host, port), two (m,) int64 tensors on
     the edges' device in random order; m = n, or all non-edges where fewer than n exist. No host synchronization.
+    Raises ValueError where pairs and draws do not fit into 63 bits together.
     """
+    n_hosts, n_ports = int(n_hosts), int(n_ports)           # numpy's own numbers would overflow
     free, pairs = count_non_edges(n_hosts, n_ports, len(edge_host)), n_hosts * n_ports
     if 4 * n >= free:
         return _shuffled_non_edges(edge_host * n_ports + edge_port, n_ports, n, free, generator)

@@ -13,6 +13,7 @@ the product only the maxima of groups are looked at, then the few groups that ma
 Imports torch only.
 """
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -52,23 +53,30 @@ def standardize(x, mean=mean_of_rows, highest=same):
     return x / torch.where(deviation > 0, deviation, 1)
 
 
+@torch.no_grad()
 def nearest(x, k, metric="cosine", exclude_self=True, queries=None, query_block=None, block=None):
     """The k rows of x (n, E) nearest to each query: (similarity (q, k), neighbours (q, k) int64).
 
     queries (q, E), or None for x itself; exclude_self then leaves each row out of its own neighbours. Fewer than k
     candidates: as many columns as there are. metric "cosine" (a zero row is similar 0 to everything) or
     "euclidean" (similarity = minus the distance, float64). Memory: query_block x block similarities; of x among itself
-    block x block, whatever query_block is (None: BLOCKS).
-    Raises ValueError for another metric, k < 1, or shapes that do not fit.
+    block x block, whatever query_block is (None: BLOCKS). No gradients.
+    Raises ValueError for another metric, k < 1, shapes that do not fit, or numbers that are not finite.
     """
     if metric not in ("cosine", "euclidean"):
         raise ValueError(f'metric must be "cosine" or "euclidean", got {metric!r}')
     if k < 1 or x.ndim != 2 or (queries is not None and queries.shape[1:] != x.shape[1:]):
         shape = tuple((x if queries is None else queries).shape)
         raise ValueError(f"expected k >= 1 and rows of one width, got k = {k}, x {tuple(x.shape)}, queries {shape}")
+    if not all(torch.isfinite(end) for rows in (x, queries) if rows is not None and rows.numel()
+               for end in rows.aminmax()):
+        raise ValueError("expected finite numbers, got nan or inf")
     itself = queries is None
     exclude_self = exclude_self and itself
-    prepare = unit if metric == "cosine" else torch.Tensor.double  # float32: |q|^2 + |x|^2 - 2 q x would cancel
+    prepare = unit
+    if metric == "euclidean":                               # |q|^2 + |x|^2 - 2 q x cancels: in float64, near the origin
+        center = x.double().median(0)[0] if len(x) else 0
+        prepare = functools.partial(torch.sub, other=center)
     queries = prepare(x if itself else queries)
     k = max(0, min(k, len(x) - exclude_self))
     similarity = queries.new_full((len(queries), k), torch.finfo(queries.dtype).min)
@@ -90,7 +98,8 @@ def nearest(x, k, metric="cosine", exclude_self=True, queries=None, query_block=
 
 def unit(x):
     """Rows of length 1; a zero row stays zero."""
-    return x / x.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float64)  # in float32 squares might vanish
+    return x / norm.clamp(min=torch.finfo(x.dtype).tiny).to(x.dtype)
 
 
 def whole_groups(n):
@@ -270,7 +279,7 @@ def subnet_agreement(addresses, neighbours):
     if addresses.ndim != 1 or neighbours.ndim != 2 or len(neighbours) != n:
         raise ValueError("expected addresses (n,) and neighbours (n, k), got "
                          f"{tuple(addresses.shape)} and {tuple(neighbours.shape)}")
-    if addresses.is_floating_point() or (n and not (addresses.min() >= 0 and addresses.max() < 1 << 32)):
+    if addresses.is_floating_point() or (n and not (addresses.min() >= 0 and int(addresses.max()) < 1 << 32)):
         span = f", {addresses.min()}..{addresses.max()}" if n else ""
         raise ValueError(f"addresses must be integers in [0, 2^32), got {addresses.dtype}{span}")
     _, subnet, hosts = torch.unique(addresses >> 8, return_inverse=True, return_counts=True)

@@ -21,6 +21,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 MANY = 1.5  # nodes for each row wanted of them: where there are more, propagating first is the faster order
@@ -90,6 +91,7 @@ class HiddenProduct(torch.autograd.Function):
         return out                                          # (N, out)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, g):
         x, W1, W = ctx.saved_tensors
         g_W1, g_W = torch.zeros_like(W1), torch.zeros_like(W)
@@ -118,6 +120,7 @@ class PropagatedHidden(torch.autograd.Function):
         return out                                          # (rows of S, hidden)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, g):
         x, W1 = ctx.saved_tensors
         g_W1 = torch.empty_like(W1)
@@ -214,7 +217,7 @@ class NodeRows(nn.Module):
         """`n` more rows, uniform with the variance 1 / out (the input of a node is one-hot, its fan-in 1)."""
         fresh = torch.rand(n, self.W.shape[1], generator=generator, device=self.W.device)
         fresh = (2 * fresh - 1) * (3 / self.W.shape[1]) ** 0.5
-        self.W.data = torch.cat([self.W.data, fresh.to(self.W.dtype)])
+        self.W.data, self.W.grad = torch.cat([self.W.data, fresh.to(self.W.dtype)]), None
 
 
 class GRU(nn.Module):
@@ -265,6 +268,7 @@ class StepByBlocks(torch.autograd.Function):
         return out                                          # (N, E)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, g):
         inputs, h, U, c = ctx.saved_tensors
         g_inputs, g_h, g_U, g_c = (torch.zeros_like(z) for z in (inputs, h, U, c))

@@ -113,6 +113,13 @@ class Summary:
         """Keep something that the user should know, of a file or in general."""
         self.remarks.setdefault(what, []).extend([] if name is None else [name])
 
+    def count_day(self, day, before):
+        """One more day is given out, a date, the next one after `before` or None; days between had no packets."""
+        self.days += 1
+        one = timedelta(days=1)
+        if before and day - before > one:
+            self.remark(f"no packets from {before + one} to {day - one}")
+
     @property
     def warnings(self):
         """The remarks as lines: `what`, or `file: what`, or `file and 30 more: what`."""
@@ -141,8 +148,16 @@ class Summary:
         return self.bytes_seen / self.bytes_total if self.bytes_total else None
 
 
+def counted(days, summary, before=None):
+    """The days (date, packets) that several readers have together, after the date `before`, counted in `summary`."""
+    for today, packets in days:
+        summary.count_day(today, before)
+        before = today
+        yield today, packets
+
+
 def merged(summaries):
-    """The Summary of what several readers, each with its share, have read together; days are the most of any."""
+    """The Summary of what several readers, each with its share, have read together; each has counted all days."""
     whole = Summary(bytes_total=None)
     for part in summaries:
         for name in ("files", "tcp", "bytes_read", "done_files"):
@@ -221,12 +236,11 @@ def read_days(paths, summary, year=None, strict=False, after=None, known=(), sha
         if (day + 1) * DAY + SLACK > end or day == np.inf:
             continue  # the file expected on this day had no packet on it
         packets = _join(pending.pop(day), set().union(*(file.columns for file in files)))
-        if done >= 0 and day > done + 1 and share[1] == 1:  # else others may have had some
-            summary.remark(f"no packets from {_date(done + 1)} to {_date(day - 1)}")
         if sensors and share[1] > 1:  # their numbers are this process's own
             raise ValueError(f"several processes read: expected destination addresses, got the name {min(sensors)}")
+        if share[1] == 1:  # else others may have packets of a day between
+            summary.count_day(_date(day), _date(done) if done >= 0 else None)
         done = day
-        summary.days += 1
         summary.tcp += len(packets)
         summary.first = float(packets.time[0]) if summary.first is None else summary.first
         summary.last = float(packets.time[-1])

@@ -787,7 +787,7 @@ def main(argv=None):
         print(f"reproduce: error: {error}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:            # PyTorch's lack of memory is a RuntimeError
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
+        if not darkgnn.lacks_memory(error):
             raise
         print("reproduce: error: not enough memory: expected smaller widths, fewer --runs or less traffic a day; "
               "finished cells are kept", file=sys.stderr)

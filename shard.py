@@ -35,7 +35,11 @@ def start(device="cpu"):
     """Join the other processes if torchrun, by its environment variables, started several; else do nothing."""
     if started() > 1 and not dist.is_initialized():
         if device == "cuda":
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+            number, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+            if number >= gpus:
+                raise ValueError(f"--device cuda: expected a GPU for each process on a machine, got {gpus} for process "
+                                 f"{number + 1}")
+            torch.cuda.set_device(number)
         dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
 
 

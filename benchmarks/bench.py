@@ -351,6 +351,7 @@ def event_seconds(work, warm_up=None):
     """Seconds between two device events around the work, after a warm-up."""
     (warm_up or work)()
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.reset_peak_memory_stats()
     start.record()
     work()
     end.record()

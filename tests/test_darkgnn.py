@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import darkgnn
+import knn
 import synthetic
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -209,6 +210,20 @@ def test_joined_features_are_half_of_the_cosine(capsys, tmp_path, firewall, mode
                           for name in ("joined", "model", "features"))
         parts = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts]
         np.testing.assert_allclose(joined, np.concatenate(parts, 1) / 2**0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("model", "width"), [(["features"], 37), (["i-gcn"], 6), (["i-gcn", "--join-features"], 43)])
+def test_the_first_day_is_saved_as_it_is_searched(capsys, tmp_path, firewall, model, width):
+    """With --whiten a test day before any host was seen twice is standardized: neighbours in the file are the day's."""
+    code, printed, _ = run(capsys, *firewall, "--whiten", "--train-days", 0, "--history", 0, "--model", *model)
+    assert code == 0 and printed.count("no host was seen on two days yet") == 1
+    with (tmp_path / "out" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for day in ("2021-12-30", "2021-12-31"):
+        x = torch.from_numpy(np.load(tmp_path / "out" / "embeddings" / f"{day}.npz")["embeddings"])
+        assert x.shape[1] == width
+        similarity = [float(row["similarity"]) for row in rows if row["date"] == day]
+        np.testing.assert_allclose(knn.nearest(x, 1)[0][:, 0], similarity, atol=1e-4)
 
 
 def test_several_runs_report_their_deviation(capsys, tmp_path, firewall):

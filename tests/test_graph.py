@@ -242,3 +242,11 @@ def test_negatives_of_a_large_day():
     codes = np.union1d((h * n_ports + p).numpy(), edges.numpy())
     assert len(h) == n and len(codes) == 2 * n
     assert scipy.stats.kstest((h * n_ports + p).numpy() / (n_hosts * n_ports), "uniform").pvalue > 1e-4
+
+
+def test_rows_of_an_earlier_day_without_nodes():
+    """Where the earlier day is empty every node has its own self-loop alone."""
+    empty, _ = graphs.build_graph(np.empty(0, np.uint32), np.empty(0, np.int32))
+    day, _ = graphs.build_graph(np.repeat([1, 2], 5).astype(np.uint32), np.tile(np.arange(5, dtype=np.int32), 2))
+    rows = graphs.rows_for(graphs.normalized_adjacency(empty), graphs.node_positions(empty, day))
+    assert rows.shape == (7, 1) and (rows.toarray() == 1).all()

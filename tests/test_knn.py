@@ -95,6 +95,30 @@ def test_euclidean_of_near_duplicates_survives_large_coordinates():
     distance, at = knn.nearest(x, 2, "euclidean")
     assert at.tolist() == [[2, 1], [0, 2], [0, 1]]
     np.testing.assert_allclose(-distance[0].numpy(), [0.25, 0.5], rtol=1e-6)
+    x = torch.tensor([[1.6e9], [1.6e9 + 1], [1.6e9 + 3], [1.6e9 + 7]], dtype=torch.float64)  # seconds since 1970, say
+    distance, at = knn.nearest(x, 1, "euclidean", queries=x - 0.25, exclude_self=False)
+    assert at[:, 0].tolist() == [0, 1, 2, 3] and (distance == -0.25).all()
+
+
+def test_tiny_and_huge_rows_keep_their_direction():
+    """The cosine of rows whose squares leave float32's range is that of the same rows of ordinary length."""
+    x = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    expected = knn.nearest(x, 3)
+    for scale in (1e-30, 1e30):
+        similarity, at = knn.nearest(x * scale, 3)
+        assert torch.equal(at, expected[1])
+        torch.testing.assert_close(similarity, expected[0])
+
+
+def test_numbers_that_are_none_are_refused():
+    """A row with nan or inf, which would spoil the neighbours of others, is a ValueError; no gradient is kept."""
+    for value in (torch.nan, torch.inf, -torch.inf):
+        x = torch.randn(60, 4)
+        for arguments in ({"x": x.clone()}, {"x": torch.randn(9, 4), "queries": x.clone()}):
+            arguments.get("queries", arguments["x"])[7, 2] = value
+            with pytest.raises(ValueError, match="expected finite numbers"):
+                knn.nearest(**arguments, k=3)
+    assert not knn.nearest(torch.randn(60, 4, requires_grad=True), 3)[0].requires_grad
 
 
 def test_no_rows_have_no_neighbours():

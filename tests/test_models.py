@@ -312,3 +312,15 @@ def test_training_lowers_the_loss_on_every_device(device):
     window = training.make_window(days, device)
     losses = [training.train_step(learner, window)[0].item() for _ in range(30)]
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_second_derivatives_are_refused():
+    """The hidden layer by blocks has first derivatives only: asked for more it says so, and gives no wrong number."""
+    x, W1, b1, W = torch.rand(9, 4), torch.rand(4, 6), torch.rand(6), torch.rand(6, 3)
+    for parameter in (W1, b1, W):
+        parameter.requires_grad_()
+    S = torch.eye(9).to_sparse_csr()
+    for out in (models.HiddenProduct.apply(x, W1, b1, W), models.PropagatedHidden.apply(S, S, x, W1, b1)):
+        g, = torch.autograd.grad(out.square().sum(), W1, create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            g.sum().backward()

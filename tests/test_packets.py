@@ -321,6 +321,17 @@ def test_days_without_packets_in_between_are_said(tmp_path):
     assert summary.warnings[1:] == ["no packets from 2021-07-03 to 2021-07-05"]
 
 
+def test_readers_of_shares_count_the_days_of_all():
+    """Days that several readers have together are counted by each, and so are the gaps between them."""
+    together = [(date(2021, 7, day), None) for day in (3, 4, 7)]
+    parts = [Summary(), Summary()]
+    for part in parts:
+        assert list(packets.counted(together, part, date(2021, 7, 1))) == together
+    whole = packets.merged(parts)
+    assert whole.days == 3
+    assert whole.warnings == [f"no packets from 2021-07-0{a} to 2021-07-0{b}" for a, b in ((2, 2), (5, 6))]
+
+
 def test_what_is_broken_is_noted_with_its_place(tmp_path):
     """`notes` are the warnings and a line for each kind of broken records, with their number and the first place."""
     path = write(tmp_path / "a.csv", HEADER + rows(1) + "x,1.2.3.4,5.6.7.8,9\n" * 3)

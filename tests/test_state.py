@@ -68,6 +68,8 @@ def changes_of(folder):
 
 MODELS = {"i-gcn-gru": [], "i-gcn-gru plain": ["--model", "i-gcn-gru", "--no-node-features"],
           "gcn-gru": ["--model", "gcn-gru", "--epochs", 4], "gcn": ["--model", "gcn", "--epochs", 3],
+          "gcn plain": ["--model", "gcn", "--no-node-features", "--epochs", 3],
+          "gcn-gru plain": ["--model", "gcn-gru", "--no-node-features", "--epochs", 4],
           "i-gcn plain": ["--model", "i-gcn", "--no-node-features"], "i-darkvec": ["--model", "i-darkvec"],
           "features": ["--model", "features"], "i-gcn-gru whitened": ["--whiten", "--feature-scaling", "rank"],
           "i-darkvec whitened": ["--model", "i-darkvec", "--whiten"],
