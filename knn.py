@@ -98,7 +98,10 @@ def nearest(x, k, metric="cosine", exclude_self=True, queries=None, query_block=
 
 def unit(x):
     """Rows of length 1; a zero row stays zero."""
-    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float64)  # in float32 squares might vanish
+    norm = x.norm(dim=1, keepdim=True)
+    beyond = (norm < 1e-15) | (norm > 1e15)                 # squares may have left the range of float32
+    if beyond.any():
+        norm = torch.where(beyond, torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float64), norm)
     return x / norm.clamp(min=torch.finfo(x.dtype).tiny).to(x.dtype)
 
 
