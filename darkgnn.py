@@ -54,6 +54,7 @@ IN_STATE = (  # the settings that a state goes with
     "embedding_width", "head_width", "train_days", "epochs", "negatives", "learning_rate", "weight_decay",
     "top_ports", "min_packets", "seed", "device", "precision")
 FIRST_SPEAKS = 5  # seconds by which other ranks end after rank 0, which says for all what ended the run
+OUT_OF_MEMORY = r"not enough memory|out of memory|\ballocate\b|ALLOC_FAILED|bad_alloc"  # as PyTorch's errors say it
 FIELD_NAMES = {"length": "size", "ttl": "TTL", "mss": "MSS", "window": "window", "timestamp": "TCP timestamp"}
 
 
@@ -68,8 +69,8 @@ def argument_parser():
         "synthetic month is used", default=argparse.SUPPRESS)
     add("--labels", nargs="+", metavar="FILE", help="ground truth, earlier files win: CSV src_ip,label with addresses "
         "or CIDR blocks, or plain lists named after their class", default=argparse.SUPPRESS)
-    add("--mirai", action="store_true", help="label Mirai-like, unless --labels names it, a host that sends packets "
-        "whose TCP sequence number is the destination address")
+    add("--mirai", action="store_true", help="label Mirai-like, or as --labels calls that class, a host "
+        "that no list names and that sends packets whose TCP sequence number is the destination address")
     add("--mirai-packets", type=positive, default=1, metavar="N", help="such packets a day that make a host Mirai-like")
     add("--year", type=int, help="year of the first line of a log whose lines carry none", default=argparse.SUPPRESS)
     add("--strict", action="store_true", help="stop at the first broken record instead of counting it")
@@ -243,7 +244,8 @@ def open_input(args, summary, after=None, known=()):
 
 def mirai_code(truth):
     """The code of the class that is Mirai's, which the labels may spell otherwise than MIRAI; None without one."""
-    return next((c for c, name in enumerate(truth.names) if re.fullmatch("mirai([-_ ]?like)?", name, re.I)), None)
+    spelled = [name for name in truth.names if re.fullmatch("mirai([-_ ]?like)?", name, re.I)]
+    return truth.names.index(MIRAI if MIRAI in spelled else spelled[0]) if spelled else None
 
 
 def prepare(days, truth, args, warn):
@@ -608,7 +610,7 @@ def embed_and_compare(change, progress, day, test, args, say):
         Y = whiten.whiten(X, L)
         surprise[torch.from_numpy(known).to(z.device)] = whiten.surprise(d, L)
     elif test:
-        say(f"{day.date}: no host was seen on two days yet: the embeddings are standardized, not whitened")
+        say(f"{day.date}: no host to compare with an earlier day: the embeddings are standardized, not whitened")
     if args.join_features:                                  # cosine of joined rows = mean of the two cosines
         L = whitener_of(change.features)
         x = x if L is None else whiten.whiten(x, L)
@@ -886,7 +888,7 @@ def main(argv=None):
 
 def lacks_memory(error):
     """Whether a MemoryError or a RuntimeError of PyTorch says that memory does not suffice."""
-    return isinstance(error, MemoryError) or re.search("not enough memory|out of memory|allocate", str(error))
+    return isinstance(error, MemoryError) or re.search(OUT_OF_MEMORY, str(error))
 
 
 def warn(line):

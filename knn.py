@@ -75,7 +75,8 @@ def nearest(x, k, metric="cosine", exclude_self=True, queries=None, query_block=
     exclude_self = exclude_self and itself
     prepare = unit
     if metric == "euclidean":                               # |q|^2 + |x|^2 - 2 q x cancels: in float64, near the origin
-        center = x.double().median(0)[0] if len(x) else 0
+        some = x[:: max(1, len(x) // 1024)].double()
+        center = some.median(0)[0] if len(x) else some.new_zeros(x.shape[1])
         prepare = functools.partial(torch.sub, other=center)
     queries = prepare(x if itself else queries)
     k = max(0, min(k, len(x) - exclude_self))
@@ -102,7 +103,7 @@ def unit(x):
     beyond = (norm < 1e-15) | (norm > 1e15)                 # squares may have left the range of float32
     if beyond.any():
         norm = torch.where(beyond, torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float64), norm)
-    return x / norm.clamp(min=torch.finfo(x.dtype).tiny).to(x.dtype)
+    return (x / norm.clamp(min=torch.finfo(norm.dtype).tiny)).to(x.dtype)
 
 
 def whole_groups(n):

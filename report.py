@@ -37,7 +37,7 @@ class Scored(NamedTuple):
     share: torch.Tensor       # (n_hosts,) share of the k votes for it
     similarity: torch.Tensor  # (n_hosts,) cosine similarity of the nearest neighbour
     distance: torch.Tensor    # (n_hosts,) cosine distance to the centroid of the host's class; nan without one
-    agreement: float          # of hosts that share their /24: those with one of it among the k nearest; see knn
+    agreement: float          # share, of hosts with another of their /24, with one of it among the k nearest
     chance: float             # what random neighbours would give
 
 

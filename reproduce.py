@@ -166,12 +166,12 @@ def run_cell(args, say, warn):
         rows, runs, n_hosts = darkgnn.follow(
             darkgnn.prepare(days, truth, inner, warn), truth, inner, (lambda line: None) if args.quiet else say,
             functools.partial(darkgnn.days_expected, summary))
-    say_what_was_read(summary, args, say, warn)
-    tested = [row["date"] for row in rows if row["embedded"]]
-    cell = {"settings": darkgnn.settings_line(args), "epochs": args.epochs, "data": data_line(args),
-            "seconds": round(time.perf_counter() - start, 1), "hosts": n_hosts, "test_days": tested,
-            **report.summarize(runs, truth.names), "f1_by_day": f1_by_day(runs, tested, truth.names), "days": rows}
-    report.save_json(folder / "cell.json", cell)
+        say_what_was_read(summary, args, say, warn)
+        tested = [row["date"] for row in rows if row["embedded"]]
+        cell = {"settings": darkgnn.settings_line(args), "epochs": args.epochs, "data": data_line(args),
+                "seconds": round(time.perf_counter() - start, 1), "hosts": n_hosts, "test_days": tested,
+                **report.summarize(runs, truth.names), "f1_by_day": f1_by_day(runs, tested, truth.names), "days": rows}
+        report.save_json(folder / "cell.json", cell)
     say(f"       {macro(cell)} in {cell['seconds']:.1f} s")
     return {**cell, "folder": folder}
 
@@ -200,12 +200,16 @@ def data_line(args):
     return f"synthetic month, scale {args.synthetic_scale:g}, seed {args.seed}: made-up traffic"
 
 
-def flags_line(args):
-    """The flags that are not at darkgnn.py's defaults for the model, but those that data_line tells and of files."""
+def flags_line(args, names=None):
+    """The flags that are not at darkgnn.py's defaults for the model, except those that data_line tells and of files.
+
+    names: only these flags.
+    """
     default = vars(parse(["--model", args.model]))
     told = {"input", "labels", "out", "quiet", "synthetic_scale"} | ({"seed"} if args.input is None else set())
     return " ".join(f"--{name.replace('_', '-')}" + f" {value}" * (value is not True)
-                    for name, value in vars(args).items() if name not in told and value != default[name])
+                    for name, value in vars(args).items()
+                    if name not in told and value != default[name] and (names is None or name in names))
 
 
 def made_from(args):
@@ -215,7 +219,8 @@ def made_from(args):
 
 def notes_of(args):
     """The same in lines under a table."""
-    return textwrap.wrap(f"{data_line(args)}; {flags_line(args) or 'no other flags'}.", 80, break_on_hyphens=False)
+    line = f"{data_line(args)}; {flags_line(args) or 'no other flags'}."
+    return textwrap.wrap(line, 80, break_on_hyphens=False, break_long_words=False)
 
 
 def run_cells(experiment, planned, say, warn):
@@ -311,10 +316,11 @@ QUANTITIES = ("hosts", "ports", "packets")
 
 def table2(args, cells, say, warn):
     """Table 2: totals of the trace, and averages over the days on which a class is active."""
-    found = traffic(args, say, warn)
+    found, flags = traffic(args, say, warn), flags_line(args, TRAFFIC_SETTINGS)
     rows = table2_rows(found)
     note = [f"{data_line(args)};", f"{len(found.dates)} days, {found.dates[0]} to {found.dates[-1]}; hosts with at "
             f"least {args.min_packets} packets a day.", "paper: its own data, Table 2, not ours."]
+    note += [f"flags: {flags}"] * bool(flags)
     text, markdown = [], []
     for period in ("total", "daily"):
         header = [period, *itertools.chain(*((quantity, "paper") for quantity in QUANTITIES))]
@@ -330,7 +336,7 @@ def table2(args, cells, say, warn):
     write_csv(args.out / "table2.csv", ["class", *(f"{p} {q}{who}" for p, q in keys for who in ("", " (paper)"))],
               ([name, *(value for p, q in keys for value in (row[p][q], row["paper"] and row["paper"][p][q]))]
                for name, row in rows.items()))
-    report.save_json(args.out / "table2.json", {"data": data_line(args), "days": len(found.dates),
+    report.save_json(args.out / "table2.json", {"data": data_line(args), "flags": flags, "days": len(found.dates),
                                                 "min_packets": args.min_packets, "classes": rows})
 
 
@@ -350,7 +356,10 @@ def table2_rows(found):
                           add_totals(packets)])             # (C + 1, 3)
     active = (found.count[:, :, 0] > 0).sum(0)              # (C + 1,) days
     daily = found.count.sum(0) / np.maximum(active, 1)[:, None]
-    names = [*found.names.tolist(), "Total" if "Total" not in found.names else "Total of all"]
+    total_name = "Total"
+    while total_name in found.names:
+        total_name += " of all"
+    names = [*found.names.tolist(), total_name]
     order = sorted(np.flatnonzero(active[1:-1]) + 1, key=lambda c: (-daily[c, 0], names[c]))
     order += [c for c in (0, len(names) - 1) if active[c]]
     return {names[c]: {"days": int(active[c]), "total": dict(zip(QUANTITIES, total[c].tolist())),

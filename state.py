@@ -41,7 +41,7 @@ def locked(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(f"{path}.lock", "a+")                   # noqa: SIM115 (closed below)
     except OSError as error:
-        raise ValueError(f"--state {path}: expected a file in a folder to write to: {error}") from None
+        raise ValueError(f"{path}: expected a file in a folder to write to: {error}") from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -216,7 +216,7 @@ def test_joined_features_are_half_of_the_cosine(capsys, tmp_path, firewall, mode
 def test_the_first_day_is_saved_as_it_is_searched(capsys, tmp_path, firewall, model, width):
     """With --whiten a test day before any host was seen twice is standardized: neighbours in the file are the day's."""
     code, printed, _ = run(capsys, *firewall, "--whiten", "--train-days", 0, "--history", 0, "--model", *model)
-    assert code == 0 and printed.count("no host was seen on two days yet") == 1
+    assert code == 0 and printed.count("no host to compare with an earlier day") == 1
     with (tmp_path / "out" / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     for day in ("2021-12-30", "2021-12-31"):
@@ -411,6 +411,18 @@ def test_bad_flags_exit_with_2_and_say_what_was_expected(capsys, arguments, expe
         darkgnn.main(arguments)
     complaint = capsys.readouterr().err
     assert stop.value.code == 2 and expected in complaint and complaint.count("\n") == 1
+
+
+@pytest.mark.parametrize(("error", "expected"), [
+    (MemoryError(), True),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. Error code 12"), True),
+    (RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB."), True),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+    (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+    (RuntimeError("The tensor has a non-zero number of elements, but its data is not allocated yet."), False)])
+def test_a_lack_of_memory_is_told_from_other_errors(error, expected):
+    """What PyTorch says when memory does not suffice, and what merely speaks of memory."""
+    assert bool(darkgnn.lacks_memory(error)) == expected
 
 
 def test_mirai_labels_hosts_that_no_list_names(capsys, tmp_path):

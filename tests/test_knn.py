@@ -108,6 +108,8 @@ def test_tiny_and_huge_rows_keep_their_direction():
         similarity, at = knn.nearest(x * scale, 3)
         assert torch.equal(at, expected[1])
         torch.testing.assert_close(similarity, expected[0])
+    for value in (3e38, 1e-40):
+        torch.testing.assert_close(knn.unit(torch.full((1, 4), value)), torch.full((1, 4), 0.5))
 
 
 def test_numbers_that_are_none_are_refused():
@@ -122,8 +124,10 @@ def test_numbers_that_are_none_are_refused():
 
 
 def test_no_rows_have_no_neighbours():
-    """An empty x gives empty results."""
-    assert knn.nearest(torch.empty(0, 4), 3)[1].shape == (0, 0)
+    """An empty x gives empty results, of the metric's type."""
+    for metric, dtype in (("cosine", torch.float32), ("euclidean", torch.float64)):
+        similarity, at = knn.nearest(torch.empty(0, 4), 3, metric)
+        assert at.shape == similarity.shape == (0, 0) and similarity.dtype == dtype
 
 
 def test_bad_arguments_are_refused():

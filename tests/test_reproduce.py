@@ -294,7 +294,7 @@ def test_flags_are_told_with_what_they_made(capsys, tmp_path, trace):
 
 
 def test_two_runs_do_not_meet_in_a_cell(capsys, tmp_path, trace, monkeypatch):
-    """While one run computes a cell another one that wants the same ends with one line, and the first is unharmed."""
+    """While one run computes a cell another one that wants the same ends with one line, and the first goes on."""
     follow, second = darkgnn.follow, []
 
     def meanwhile(*args):

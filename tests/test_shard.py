@@ -555,6 +555,15 @@ def test_a_state_that_cannot_be_had_is_one_line_by_two_ranks(trouble, tmp_path, 
     assert path.read_bytes() == before and files_of(out) == files
 
 
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    """A process for which the machine has no GPU says so before it joins the others."""
+    for name, value in (("WORLD_SIZE", "4"), ("LOCAL_RANK", "2")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="expected a GPU for each process on a machine, got 2 for process 3"):
+        shard.start("cuda")
+
+
 @pytest.mark.parametrize("flags", [["--model", "i-darkvec"], ["--no-node-features"]], ids=str)
 def test_what_one_process_alone_can_do_is_refused(flags, monkeypatch, capsys, tmp_path):
     """One line and exit code 2."""
