@@ -573,8 +573,7 @@ def figures(args, cells, say, warn):
         f1_map(args, cell)
     else:
         warn("no labelled class to score: no picture of F1 by day")
-        for ending in ("csv", "png", "svg"):                # of an earlier run, it would stand beside this one's
-            (args.out / f"f1.{ending}").unlink(missing_ok=True)
+        remove_earlier(args.out / "f1", "csv", "png", "svg")
     print(f"wrote map, ports, activity{', f1' * bool(cell['classes'])} to {args.out}/")
 
 
@@ -726,14 +725,19 @@ def data_title(args):
     return "\n".join([line, *textwrap.wrap(flags_line(args), 80, break_on_hyphens=False)])
 
 
+def remove_earlier(stem, *endings):
+    """Remove an earlier run's picture, or its numbers, which would stand beside what this run writes."""
+    for ending in endings:
+        Path(f"{stem}.{ending}").unlink(missing_ok=True)
+
+
 def draw(stem, paint, width, height):
     """paint(figure) as stem.png and stem.svg, inches wide and high; without matplotlib (see main) neither is left."""
     try:
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError:
-        for ending in ("png", "svg"):                       # an earlier run's picture is not of these numbers
-            Path(f"{stem}.{ending}").unlink(missing_ok=True)
+        remove_earlier(stem, "png", "svg")
         return
     with matplotlib.rc_context({"svg.hashsalt": "darkgnn", "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure((width, height), layout="constrained")

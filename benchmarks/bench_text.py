@@ -1,10 +1,10 @@
 """Lines a second of the text readers, beside pandas on the same file in the same run, and how that grows with size.
 
 `python benchmarks/bench_text.py [--quick]` (pandas: `pip install -r benchmarks/requirements.txt`). The tables are
-in the authors' 17-column format, the logs as UFW writes them; both are made here, on one core,
-in memory. pandas reads the same ten columns and converts both address columns to integers: every address by
-socket.inet_aton, and by the fastest way found, each distinct address once and all of these split together. Runs
-alternate; the best of five counts (of two for ten times the lines), in processor time.
+in the authors' 17-column format, the logs as UFW writes them; both are made here, on one core, in memory. pandas reads
+the same ten columns and converts both address columns to integers: every address by socket.inet_aton, and by the
+fastest way found, each distinct address once and all of these split together. Runs alternate; the best of five counts
+(of two for ten times the lines), in processor time.
 """
 
 import argparse
