@@ -535,9 +535,13 @@ def _kind(head, name):
 
 
 class _Stream:
-    """Bytes out of pieces: `read(n)` gives n of them, fewer only at the end; `head` shows the first ones."""
+    """Bytes out of pieces: `read(n)` gives n of them, fewer only at the end; `head` shows the first ones.
+
+    cut: whether the end is one of damage, in the midst of a line or record.
+    """
 
     def __init__(self, pieces, limit):
+        self.cut = False
         self.pieces, self.piece, self.at, self.left = pieces, b"", 0, limit
         self.head = self.read(HEAD)
         self.piece, self.at, self.left = self.head + self.piece[self.at :], 0, limit
@@ -546,8 +550,10 @@ class _Stream:
         out, n = [], min(n, self.left)
         while n:
             if self.at == len(self.piece):
-                self.piece, self.at = next(self.pieces, b""), 0
-                if not self.piece:
+                try:
+                    self.piece, self.at = next(self.pieces), 0
+                except StopIteration as end:
+                    self.cut |= bool(end.value)
                     break
             out.append(self.piece[self.at : self.at + n])
             self.at += len(out[-1])
@@ -557,7 +563,10 @@ class _Stream:
 
 
 def _pieces(raw, summary, reject):
-    """Yield the bytes of an open file by pieces, unzipped if gzipped (RFC 1952, of one or several members)."""
+    """Yield the bytes of an open file by pieces, unzipped if gzipped (RFC 1952, of one or several members).
+
+    Returns whether damage ended them.
+    """
 
     def read(n):
         data = raw.read(n)
@@ -569,7 +578,7 @@ def _pieces(raw, summary, reject):
         while data:
             yield data
             data = read(PIECE)
-        return
+        return False
     unzip = zlib.decompressobj(wbits=31)
     while data or (data := read(FEED)):
         if unzip.eof:  # here begins the next member, if not zeros that fill the file up
@@ -581,7 +590,7 @@ def _pieces(raw, summary, reject):
                 piece = unzip.decompress(data, PIECE)
             except zlib.error:
                 reject("broken gzip data", f"byte {at} or later")
-                return
+                return True
             rest = unzip.unused_data if unzip.eof else unzip.unconsumed_tail
             if piece:
                 yield piece
@@ -590,3 +599,4 @@ def _pieces(raw, summary, reject):
         if piece := unzip.flush():
             yield piece
         reject("gzip data end too early", f"byte {at}")
+    return not unzip.eof

@@ -505,7 +505,10 @@ def _cut(block, separators):
 
 
 def _blocks(stream, reject):
-    """Yield blocks of whole lines, each with its first line's number; a line longer than BLOCK is rejected."""
+    """Yield blocks of whole lines, each with its first line's number; a line longer than BLOCK is rejected.
+
+    The last line needs no newline, unless the stream is `cut`: then it is a part of a line and left out.
+    """
     np.empty(24 << 20, np.uint8)  # makes glibc keep what columns of one block free for the next (its dynamic
     rest, line = b"", 1  # M_MMAP_THRESHOLD) instead of having it mapped and cleared anew: half of the time
     while data := stream.read(BLOCK):
@@ -520,7 +523,7 @@ def _blocks(stream, reject):
                 data = stream.read(BLOCK)
             line += 1
         rest = data[end:]
-    if rest:
+    if rest and not getattr(stream, "cut", False):
         yield _unix(rest + b"\n"), line
 
 

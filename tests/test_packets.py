@@ -220,14 +220,20 @@ def test_broken_gzip_is_read_up_to_there_and_said(tmp_path, damage):
 
 
 def test_gzip_cut_at_every_byte_is_never_a_traceback(tmp_path):
-    """Any length of a gzipped file is read, empty or refused with one line that names it."""
-    data = gzip.compress((HEADER + rows(*range(20))).encode())
+    """Any length of a gzipped file is read, empty or refused with one line that names it; never a part of a line."""
+    numbers = [random.Random(k).randrange(10_000, 60_000) for k in range(20)]
+    data = gzip.compress((HEADER + "".join(rows(k, port=port) for k, port in enumerate(numbers))).encode())
+    most = 0
     for end in range(len(data)):
         path = write(tmp_path / "a.gz", data[:end])
         try:
-            days(path)
+            ports = [port for _, packet in days(path) for port in packet.port]
         except ValueError as error:
             assert str(error).startswith(str(path)) and "\n" not in str(error)
+            continue
+        assert ports == numbers[: len(ports)]
+        most = max(most, len(ports))
+    assert most == 20                                       # all but the last bytes: the checksum alone is cut
 
 
 @pytest.mark.parametrize(
