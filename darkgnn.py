@@ -72,7 +72,7 @@ def argument_parser():
     add("--mirai", action="store_true", help="label Mirai-like, or as --labels calls that class, a host "
         "that no list names and that sends packets whose TCP sequence number is the destination address")
     add("--mirai-packets", type=positive, default=1, metavar="N", help="such packets a day that make a host Mirai-like")
-    add("--year", type=int, help="year of the first line of a log whose lines carry none", default=argparse.SUPPRESS)
+    add("--year", type=year, help="year of the first line of a log whose lines carry none", default=argparse.SUPPRESS)
     add("--strict", action="store_true", help="stop at the first broken record instead of counting it")
     add("--synthetic-scale", type=positive_float, default=synthetic.DEFAULT_SCALE, metavar="S",
         help="size of the synthetic month; 1 is the paper's")
@@ -85,8 +85,8 @@ def argument_parser():
     add("--model", choices=MODELS, default="i-gcn-gru", help="what embeds the hosts; i-darkvec: the paper's "
         "baseline; features: no model, the 37 features themselves")
     add("--no-node-features", action="store_true", help="graph only: identity instead of the 37 features")
-    add("--feature-scaling", choices=tuple(SCALINGS), default="max", help="of each feature, per day: by its maximum, "
-        "as the paper's code, or the normal scores of its ranks")
+    add("--feature-scaling", choices=tuple(SCALINGS), default="max", help="of each node feature, per day: by its "
+        "maximum, as the paper's code, or the normal scores of its ranks")
     add("--whiten", action="store_true", help="scale down the directions in which hosts differ from themselves from "
         "day to day")
     add("--join-features", action="store_true", help="with --whiten: whitened features beside the whitened embedding, "
@@ -99,9 +99,11 @@ def argument_parser():
     add("--head-width", type=width, default=64, metavar="N", help="hidden layer of the link predictor")
 
     add = parser.add_argument_group("training").add_argument
-    add("--train-days", type=natural, default=20, metavar="M", help="days before the first test day")
+    add("--train-days", type=natural, default=20, metavar="M", help="days before the first test day; with a GRU at "
+        "least as many as --history")
     add("--epochs", type=positive, metavar="N", default=argparse.SUPPRESS,
-        help="epochs a day (i-*: default 1, without node features 5) or at most (others: default 50, patience 3)")
+        help="epochs a day (i-*: default 1, i-gcn and i-gcn-gru without node features 5) or at most (others: default "
+        "50, patience 3)")
     add("--negatives", type=positive, default=1, metavar="N", help="negative edges per edge; i-darkvec has 5")
     add("--learning-rate", type=positive_float, default=1e-3, metavar="X", help="of Adam; i-darkvec has its own")
     add("--weight-decay", type=non_negative_float, default=5e-3, metavar="X", help="of Adam")
@@ -195,6 +197,7 @@ def number(convert, check, expected):
 
 
 positive = number(int, lambda n: n > 0, "a positive whole number")
+year = number(int, lambda n: 1970 <= n < 9999, "a year in 1970..9998")
 width = number(int, lambda n: 0 < n <= 65536, "a whole number in 1..65536")
 natural = number(int, lambda n: n >= 0, "a whole number, 0 or more")
 positive_float = number(float, lambda x: x > 0, "a positive number")
@@ -840,8 +843,9 @@ def run(args, summary, say):
             write_hosts(args, memory)
     if summary and shard.size() > 1:
         summary = packets.merged(shard.all_objects(summary))
-    say(report.read_line(summary, n_hosts) if summary else
-        f"made {sum(row['packets'] for row in rows):,} packets, {len(rows)} days, {n_hosts:,} hosts")
+    hosts = f"{n_hosts:,} hosts{' remembered' * bool(args.state)}"
+    say(report.read_line(summary, hosts) if summary else
+        f"made {sum(row['packets'] for row in rows):,} packets, {len(rows)} days, {hosts}")
     for line in summary.notes if summary else ():
         warn(line)
     if shard.rank() == 0:

@@ -48,7 +48,8 @@ def corpus(time, src, port, other=None, sentence=1000):
     leaves, in order of capture, which decides between equal times. Ports go by decreasing packets (ties: the lower
     node), node `other`, if any, last. A sender that repeats the one before it is dropped, also across ports.
     Returns words (W,) int64 and offsets (S+1,) int64; no packets give no sentences.
-    Raises ValueError for columns of unequal length, a time that is no number and negative ports.
+    Raises ValueError for columns of unequal length, a time that is no number, sources and ports that are no integers,
+    negative ports and sentence < 1.
     """
     time, src, port = np.asarray(time), np.asarray(src), np.asarray(port)
     if not (time.ndim == 1 and time.shape == src.shape == port.shape):
@@ -56,8 +57,14 @@ def corpus(time, src, port, other=None, sentence=1000):
                          f"and {port.shape}")
     if np.isnan(time).any():
         raise ValueError(f"expected a time for every packet, got NaN for packet {np.isnan(time).argmax()}")
+    for name, column in (("sources", src), ("port nodes", port)):
+        if len(column) and column.dtype.kind not in "iu":
+            raise ValueError(f"{name} must be integers, got {column.dtype}")
     if len(port) and port.min() < 0:
         raise ValueError(f"port nodes must be 0 or more, got {port.min()}")
+    if sentence < 1:
+        raise ValueError(f"expected sentences of 1 word or more, got {sentence}")
+    port = port.astype(np.int64, copy=False)
     packets = np.bincount(port)                       # (P,)
     if other is not None and 0 <= other < len(packets):
         packets[other] = -1

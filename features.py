@@ -58,8 +58,9 @@ def node_features(edge_host, edge_port, weight, n_hosts, n_ports, address, field
     """
     weight = np.asarray(weight, np.int64)
     n = int(weight.sum())
-    if order is not None and len(order) != n:
-        raise ValueError(f"order must hold the packets of the edges, {n}, got {len(order)}")
+    if order is not None and (len(order) != n or (n and not 0 <= order.min() <= order.max() < len(address))):
+        raise ValueError(f"order must hold the packets of the edges, {n} of 0..{len(address) - 1}, got {len(order)}"
+                         + (f" of {order.min()}..{order.max()}" if len(order) else ""))
     if unknown := set(fields) - set(FIELDS):
         raise ValueError(f"fields must be among {', '.join(FIELDS)}, got {', '.join(sorted(unknown))}")
     length, of = (n, "packet of the edges") if order is None else (len(address), "address")

@@ -43,12 +43,16 @@ def build_graph(src, port, min_packets=5, top_ports=2500, packets=None, total=sa
     order within an edge, so `column[order]` splits into runs of length `weight`.
     With packets (n,) int64 an entry stands for so many packets, and order lists entries. total(packets of each port)
     sums them over the processes among which the day's hosts are shared out; ports are then those of all shares.
-    Raises ValueError for unequal lengths, sources or ports that are no integers or out of range, top_ports < 1.
+    Raises ValueError for unequal lengths, sources, ports or packets that are no integers or out of range,
+    top_ports < 1.
     """
     src, port = np.asarray(src), np.asarray(port)
     if src.shape != port.shape or src.ndim != 1:
         raise ValueError(f"expected one source and one port per packet, got shapes {src.shape} and {port.shape}")
-    for name, column, most in (("sources", src, (1 << 32) - 1), ("ports", port, OTHER)):
+    if packets is not None and packets.shape != src.shape:
+        raise ValueError(f"expected the packets of each of {len(src)} entries, got shape {packets.shape}")
+    for name, column, most in (("sources", src, (1 << 32) - 1), ("ports", port, OTHER),
+                               ("packets", src[:0] if packets is None else packets, (1 << 63) - 1)):
         if column.dtype.kind not in "iu":
             raise ValueError(f"{name} must be integers, got {column.dtype}")
         if len(column) and not (column.min() >= 0 and column.max() <= most):
@@ -244,8 +248,10 @@ def sample_negatives(edge_host, edge_port, n_hosts, n_ports, n, generator):
 
     edge_host, edge_port (E,) int64 tensors sorted by (host, port). Returns (host, port), two (m,) int64 tensors on
     the edges' device in random order; m = n, or all non-edges where fewer than n exist. No host synchronization.
-    Raises ValueError where pairs and draws do not fit into 63 bits together.
+    Raises ValueError for n < 0, and where pairs and draws do not fit into 63 bits together.
     """
+    if n < 0:
+        raise ValueError(f"expected 0 negatives or more, got {n}")
     n_hosts, n_ports = int(n_hosts), int(n_ports)           # numpy's own numbers would overflow
     free, pairs = count_non_edges(n_hosts, n_ports, len(edge_host)), n_hosts * n_ports
     if 4 * n >= free:

@@ -61,13 +61,17 @@ def nearest(x, k, metric="cosine", exclude_self=True, queries=None, query_block=
     candidates: as many columns as there are. metric "cosine" (a zero row is similar 0 to everything) or
     "euclidean" (similarity = minus the distance, float64). Memory: query_block x block similarities; of x among itself
     block x block, whatever query_block is (None: BLOCKS). No gradients.
-    Raises ValueError for another metric, k < 1, shapes that do not fit, or numbers that are not finite.
+    Raises ValueError for another metric, k or blocks below 1, shapes or types that do not fit, or numbers that are not
+    finite.
     """
     if metric not in ("cosine", "euclidean"):
         raise ValueError(f'metric must be "cosine" or "euclidean", got {metric!r}')
-    if k < 1 or x.ndim != 2 or (queries is not None and queries.shape[1:] != x.shape[1:]):
-        shape = tuple((x if queries is None else queries).shape)
-        raise ValueError(f"expected k >= 1 and rows of one width, got k = {k}, x {tuple(x.shape)}, queries {shape}")
+    q = x if queries is None else queries
+    if k < 1 or x.ndim != 2 or x.shape[1] < 1 or q.shape[1:] != x.shape[1:] or q.dtype != x.dtype:
+        raise ValueError(f"expected k >= 1 and rows of one width and type, got k = {k}, x {tuple(x.shape)} {x.dtype}, "
+                         f"queries {tuple(q.shape)} {q.dtype}")
+    if min(1 if block is None else block, 1 if query_block is None else query_block) < 1:
+        raise ValueError(f"expected blocks of 1 row or more, got query_block {query_block} and block {block}")
     if not all(torch.isfinite(end) for rows in (x, queries) if rows is not None and rows.numel()
                for end in rows.aminmax()):
         raise ValueError("expected finite numbers, got nan or inf")
@@ -98,12 +102,14 @@ def nearest(x, k, metric="cosine", exclude_self=True, queries=None, query_block=
 
 
 def unit(x):
-    """Rows of length 1; a zero row stays zero."""
-    norm = x.norm(dim=1, keepdim=True)
-    beyond = (norm < 1e-15) | (norm > 1e15)                 # squares may have left the range of float32
+    """Rows of length 1, floating point; a zero row stays zero."""
+    x = x if x.is_floating_point() else x.double()
+    norm, tiny = x.norm(dim=1, keepdim=True), torch.finfo(x.dtype).tiny
+    beyond = (norm < 1e-15) | (norm > 1e15)                 # squares may have left the range of the type
     if beyond.any():
-        norm = torch.where(beyond, torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float64), norm)
-    return (x / norm.clamp(min=torch.finfo(norm.dtype).tiny)).to(x.dtype)
+        x = torch.where(beyond, x / x.abs().amax(1, keepdim=True).clamp(min=tiny), x)
+        norm = x.norm(dim=1, keepdim=True)
+    return x / norm.clamp(min=tiny)
 
 
 def whole_groups(n):

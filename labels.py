@@ -25,6 +25,7 @@ import gzip
 import io
 import ipaddress
 import itertools
+import os
 import re
 import zlib
 from collections import Counter
@@ -57,14 +58,14 @@ class Labels(NamedTuple):
 
 
 def read_labels(paths):
-    """Read label files, earlier ones first in precedence, into `Labels`.
+    """Read label files, a path or several, earlier ones first in precedence, into `Labels`.
 
     Raises ValueError, naming the file and where there is one the line, for a file that cannot be read or holds no
     labels, a header without the two columns, a line with too few or too many columns, what is neither an address
     nor a CIDR block, a label that is not printable text.
     """
     names, blocks, counts = {"Unknown": 0}, [], Counter()
-    for path in paths:
+    for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
         empty = True
         for line, address, label in _entries(path):
             empty = False
@@ -85,16 +86,17 @@ def from_arrays(addresses, codes, names):
     """`Labels` of single ``addresses`` (n,) uint32 with class ``codes`` (n,), places in ``names``.
 
     Of a repeated address the first counts. Raises ValueError if ``names`` does not begin with "Unknown", the shapes
-    differ, or a code lies outside [0, len(names)).
+    differ, or a code is no integer in [0, len(names)).
     """
-    addresses, codes, names = _addresses(addresses), np.asarray(codes, np.int64), tuple(names)
+    addresses, codes, names = _addresses(addresses), np.asarray(codes), tuple(names)
     if names[:1] != ("Unknown",):
         raise ValueError(f"names must begin with 'Unknown', got {names[:1]}")
     if addresses.shape != codes.shape:
         raise ValueError(f"addresses and codes must be of equal length, got {addresses.shape} and {codes.shape}")
-    if codes.size and not 0 <= codes.min() <= codes.max() < len(names):
-        raise ValueError(f"codes must lie in [0, {len(names)}), got {codes.min()}..{codes.max()}")
-    return _build(addresses, np.full(addresses.size, 32), codes, names, Counter())
+    if codes.size and not (codes.dtype.kind in "iu" and 0 <= codes.min() <= codes.max() < len(names)):
+        span = f"{codes.min()}..{codes.max()}"
+        raise ValueError(f"codes must be integers in [0, {len(names)}), got {codes.dtype}, {span}")
+    return _build(addresses, np.full(addresses.size, 32), codes.astype(np.int64), names, Counter())
 
 
 def lookup(labels, addresses):
@@ -115,10 +117,10 @@ def mirai_hosts(src, dst, seq, min_packets=1):
     """Sources with Mirai's fingerprint (paper 3.2): TCP sequence number = destination address; sorted uint32.
 
     ``src``, ``dst``, ``seq`` are (packets,) uint32; a host needs ``min_packets`` such packets. Destinations in
-    0.0.0.0/8 are numbered sensor names, no addresses, and never match. Raises ValueError for ``min_packets`` < 1 or
-    columns of unequal length.
+    0.0.0.0/8 are numbered sensor names, no addresses, and never match. Raises ValueError for ``min_packets`` < 1,
+    columns of unequal length, or what are no integers in [0, 2**32).
     """
-    src, dst, seq = np.asarray(src, np.uint32), np.asarray(dst, np.uint32), np.asarray(seq, np.uint32)
+    src, dst, seq = _addresses(src), _addresses(dst), _addresses(seq)
     if not src.shape == dst.shape == seq.shape:
         raise ValueError(f"src, dst, seq must be of equal length, got {src.shape}, {dst.shape}, {seq.shape}")
     if min_packets < 1:

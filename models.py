@@ -51,7 +51,12 @@ def mean_of_rows(z):
 
 
 def with_bias(x, W, b):
-    """x W + b = [x 1] [W; b]: the two factors, whose product needs no pass over the result to add the bias."""
+    """x W + b = [x 1] [W; b]: the two factors, whose product needs no pass over the result to add the bias.
+
+    x is data here; ValueError if it requires gradients.
+    """
+    if x.requires_grad:
+        raise ValueError("expected an x that requires no gradient; GCN.forward has gradients of x")
     return torch.cat([x, x.new_ones(len(x), 1)], 1), torch.cat([W, b[None]])
 
 
@@ -185,7 +190,8 @@ class GCN(nn.Module):
         rows = (S, S_T): the R rows of A_hat that are wanted, see graph.rows_for; a column past the N nodes' stands for
         nodes absent on this day, whose z is ReLU(b1) W2 + b2.
         x: with node features those of A_hat x, with one zero row below: a row for each column of S. Without, a triple
-        (A_hat operator, rows of W1 of the N nodes, rows of W1 of the absent nodes).
+        (A_hat operator, rows of W1 of the N nodes, rows of W1 of the absent nodes). It is data: if it requires
+        gradients, which `forward` has, that is a ValueError.
         """
         if isinstance(self.first, NodeRows):
             operator, present, absent = x
@@ -214,7 +220,10 @@ class NodeRows(nn.Module):
         return self.W.index_select(0, rows) + self.b
 
     def grow(self, n, generator):
-        """`n` more rows, uniform with the variance 1 / out (the input of a node is one-hot, its fan-in 1)."""
+        """`n` more rows, uniform with the variance 1 / out (the input of a node is one-hot, its fan-in 1).
+
+        What goes with W grows apart: an optimizer's moments, see training.grow; saved weights load into as many rows.
+        """
         fresh = torch.rand(n, self.W.shape[1], generator=generator, device=self.W.device)
         fresh = (2 * fresh - 1) * (3 / self.W.shape[1]) ** 0.5
         self.W.data, self.W.grad = torch.cat([self.W.data, fresh.to(self.W.dtype)]), None
@@ -302,7 +311,7 @@ class ActiveNorm(nn.Module):
 
 
 class StaticEmbedder(nn.Module):
-    """GCN, Linear 512 -> E with ReLU, normalization: the embedder of `gcn` and `i-gcn` (paper 4.1)."""
+    """GCN, Linear 512 -> E, ReLU, normalization: the embedder of `gcn` and `i-gcn` (paper 4.1; ReLU: released code)."""
 
     def __init__(self, n_features=37, hidden=1024, gcn_out=512, n_out=128):
         super().__init__()

@@ -136,10 +136,10 @@ def time_left(rows, days_expected):
     return f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
 
 
-def read_line(summary, n_hosts=None):
-    """What was read, and what was left out and why."""
+def read_line(summary, hosts=None):
+    """What was read, and what was left out and why; hosts: how many there were, in words."""
     line = (f"read {summary.files:,} files, {summary.packets:,} packets, {summary.tcp:,} TCP, {summary.days:,} days"
-            + (f", {n_hosts:,} hosts" if n_hosts is not None else ""))
+            + (f", {hosts}" if hosts else ""))
     if summary.done_files:
         line += f"; {summary.done_files:,} files were read before"
     for verb, counts in (("skipped", summary.skipped), ("rejected as broken", summary.rejected)):

@@ -205,7 +205,7 @@ def flags_line(args, names=None):
 
     names: only these flags.
     """
-    default = vars(parse(["--model", args.model]))
+    default = vars(parse(["--model", args.model, "--device", "cpu"]))
     told = {"input", "labels", "out", "quiet", "synthetic_scale"} | ({"seed"} if args.input is None else set())
     return " ".join(f"--{name.replace('_', '-')}" + f" {value}" * (value is not True)
                     for name, value in vars(args).items()
@@ -763,6 +763,7 @@ def main(argv=None):
         prog="reproduce.py", usage="reproduce.py EXPERIMENT [darkgnn.py's flags]",
         description=__doc__.split("Usage:")[0], formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False, epilog="All flags of darkgnn.py may follow; see darkgnn.py --help.")
+    parser.error = lambda line: parser.exit(2, f"reproduce: error: {line}\n")
     parser.add_argument("experiment", choices=(*EXPERIMENTS, "all"), metavar="EXPERIMENT")
     options, given = parser.parse_known_args(argv)
     experiments = EXPERIMENTS if options.experiment == "all" else [options.experiment]

@@ -210,7 +210,7 @@ def new_learner(model, seed, device, n_features=37, hidden=1024, gcn_out=512, n_
     """A fresh model of the given name in MODELS, its weights and its generator from `seed` alone."""
     kind = partial(models.TemporalEmbedder, low_memory=low_memory) if model.endswith("gru") else models.StaticEmbedder
     with torch.random.fork_rng(devices=[]):                 # leaves torch's global generator as it was
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)           # torch.manual_seed would seed CUDA's too, for good
         embedder = kind(n_features, hidden, gcn_out, n_out).to(device)
         predictor = models.LinkPredictor(n_out, head, low_memory).to(device)
     optimizer = Adam([*embedder.parameters(), *predictor.parameters()], learning_rate, weight_decay)

@@ -82,8 +82,10 @@ def whitener(scatter, shrinkage=0.03):
 
 
 def whiten(X, L):
-    """Y = X L (n, E) in X's dtype. Cosine neighbours are taken on Y as it is, not standardized again."""
-    return (X.double() @ L).to(X.dtype)
+    """Y = X L (n, E) in X's dtype, float64 for whole numbers. Cosine neighbours are taken on Y as it is, not
+    standardized again."""
+    Y = X.double() @ L
+    return Y.to(X.dtype) if X.is_floating_point() else Y
 
 
 def surprise(d, L):

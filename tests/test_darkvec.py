@@ -70,7 +70,7 @@ def test_repeated_senders_are_dropped_across_ports_too():
 
 def test_corpus_without_packets_is_empty():
     """No packets: no words, no sentences, and a day of them leaves the model as it was."""
-    words, offsets = darkvec.corpus(*np.empty((2, 0)), np.empty(0, int))
+    words, offsets = darkvec.corpus([], [], [])
     assert words.shape == (0,) and offsets.tolist() == [0]
     model = model_of(3)
     before = state(model)
@@ -82,9 +82,12 @@ def test_corpus_without_packets_is_empty():
     (([0.0], [1, 2], [0, 0]), "one time, source and port per packet"),
     (([0.0, np.nan], [1, 2], [0, 0]), "NaN for packet 1"),
     (([0.0, 1.0], [1, 2], [0, -1]), "0 or more, got -1"),
+    (([0.0, 1.0], [1.5, 1.2], [0, 1]), "sources must be integers, got float64"),
+    (([0.0, 1.0], [1, 2], [0.0, 1.0]), "port nodes must be integers, got float64"),
+    (([0.0, 1.0], [1, 2], [0, 1], None, 0), "sentences of 1 word or more, got 0"),
 ])
 def test_corpus_refuses_broken_columns(columns, line):
-    """Unequal columns, times that are no number and negative nodes are one clear line each."""
+    """Unequal columns, times that are no number, nodes that are no integers or negative: one clear line each."""
     with pytest.raises(ValueError, match=line):
         darkvec.corpus(*columns)
 

@@ -163,8 +163,10 @@ def test_wrong_lengths_and_unknown_fields_are_refused():
     edge = np.array([0]), np.array([0]), np.array([5])
     with pytest.raises(ValueError, match="ttl must hold one value per packet of the edges, 5, got 4"):
         features.node_features(*edge, 1, 1, np.zeros(5, int), {"ttl": np.zeros(4)})
-    with pytest.raises(ValueError, match="order must hold the packets of the edges, 5, got 4"):
-        features.node_features(*edge, 1, 1, np.zeros(6, int), {}, np.arange(4))
+    for order in (np.arange(4), np.arange(5) - 1, np.arange(5) + 2):
+        got = f"{len(order)} of {order[0]}..{order[-1]}"
+        with pytest.raises(ValueError, match=f"order must hold the packets of the edges, 5 of 0..5, got {got}"):
+            features.node_features(*edge, 1, 1, np.zeros(6, int), {}, order)
     with pytest.raises(ValueError, match="ttl must hold one value per address, 6, got 5"):
         features.node_features(*edge, 1, 1, np.zeros(6, int), {"ttl": np.zeros(5, int)}, np.arange(5))
     with pytest.raises(ValueError, match=r"addresses must lie in \[0, 2\^32\), got -1..-1"):

@@ -8,6 +8,8 @@ import torch
 
 import graph as graphs
 
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
+
 
 def random_packets(seed, n=400, hosts=15, ports=12):
     rng = np.random.default_rng(seed)
@@ -89,6 +91,17 @@ def test_values_out_of_range_are_refused(src, port, top_ports, expected):
     """A port, a source or a number of top ports that makes no sense is a ValueError that says what was expected."""
     with pytest.raises(ValueError, match=expected):
         graphs.build_graph(np.array([src]), np.array([port]), top_ports=top_ports)
+
+
+def test_packets_that_do_not_fit_the_entries_are_refused():
+    """Numbers of packets are one per entry, whole and not negative; negatives wanted are 0 or more."""
+    for packets, expected in ((np.ones(2, int), "of each of 3 entries"), (np.ones(4, int), "of each of 3 entries"),
+                              (np.array([5, -1, 9]), "packets must lie in"), (np.ones(3), "packets must be integers")):
+        with pytest.raises(ValueError, match=expected):
+            graphs.build_graph(np.arange(3), np.arange(3), packets=packets)
+    edge = torch.tensor([0])
+    with pytest.raises(ValueError, match="expected 0 negatives or more, got -3"):
+        graphs.sample_negatives(edge, edge, 10, 10, -3, torch.Generator())
 
 
 def test_stable_sort_is_a_stable_argsort():
@@ -188,14 +201,18 @@ def edges_of(mask):
     return torch.from_numpy(host), torch.from_numpy(port)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("density", [0.01, 0.3, 0.6, 0.97])
-def test_negatives_are_distinct_non_edges(density):
+def test_negatives_are_distinct_non_edges(density, device):
     """Drawn pairs are never an edge and never repeated; on a dense graph all non-edges there are, against the mask."""
     rng = np.random.default_rng(3)
     mask = rng.random((40, 30)) < density
     host, port = edges_of(mask)
     for seed in range(20):
-        h, p = graphs.sample_negatives(host, port, 40, 30, len(host), torch.Generator().manual_seed(seed))
+        generator = torch.Generator(device).manual_seed(seed)
+        h, p = graphs.sample_negatives(host.to(device), port.to(device), 40, 30, len(host), generator)
+        assert h.device.type == p.device.type == device
+        h, p = h.cpu(), p.cpu()
         assert len(h) == min(len(host), (~mask).sum())
         assert not mask[h, p].any()
         assert len(set(zip(h.tolist(), p.tolist()))) == len(h)
@@ -207,15 +224,17 @@ def test_complete_graph_has_no_negatives():
     assert len(h) == len(p) == 0
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("n", [6, 20])
-def test_negatives_are_uniform(n):
+def test_negatives_are_uniform(n, device):
     """Every non-edge is drawn equally often (chi-square), from few and from many of all non-edges alike."""
     mask = np.random.default_rng(0).random((12, 10)) < 0.3
     host, port = edges_of(mask)
-    count, generator = np.zeros((12, 10)), torch.Generator().manual_seed(1)
+    host, port = host.to(device), port.to(device)
+    count, generator = np.zeros((12, 10)), torch.Generator(device).manual_seed(1)
     for _ in range(3000):
         h, p = graphs.sample_negatives(host, port, 12, 10, n, generator)
-        count[h, p] += 1
+        count[h.cpu(), p.cpu()] += 1
     observed = count[~mask]
     assert observed.sum() == 3000 * n
     assert scipy.stats.chisquare(observed).pvalue > 1e-3
@@ -234,14 +253,15 @@ def test_negatives_of_a_sparse_day_by_pairs():
     assert possible.sum() == 6000 and scipy.stats.chisquare(possible).pvalue > 1e-3
 
 
-def test_negatives_of_a_large_day():
+@pytest.mark.parametrize("device", DEVICES)
+def test_negatives_of_a_large_day(device):
     """Enough draws and no slip over many blocks of the sorted codes: distinct, no edges, as many as asked."""
     n_hosts, n_ports, n = 3000, 700, 200_000
-    edges = torch.from_numpy(np.random.default_rng(0).choice(n_hosts * n_ports, n, replace=False)).sort()[0]
-    h, p = graphs.sample_negatives(edges // n_ports, edges % n_ports, n_hosts, n_ports, n, torch.Generator())
-    codes = np.union1d((h * n_ports + p).numpy(), edges.numpy())
-    assert len(h) == n and len(codes) == 2 * n
-    assert scipy.stats.kstest((h * n_ports + p).numpy() / (n_hosts * n_ports), "uniform").pvalue > 1e-4
+    edges = torch.from_numpy(np.random.default_rng(0).choice(n_hosts * n_ports, n, replace=False)).to(device).sort()[0]
+    h, p = graphs.sample_negatives(edges // n_ports, edges % n_ports, n_hosts, n_ports, n, torch.Generator(device))
+    drawn = (h * n_ports + p).cpu().numpy()
+    assert len(h) == n and len(np.union1d(drawn, edges.cpu().numpy())) == 2 * n
+    assert scipy.stats.kstest(drawn / (n_hosts * n_ports), "uniform").pvalue > 1e-4
 
 
 def test_rows_of_an_earlier_day_without_nodes():

@@ -104,10 +104,11 @@ def test_tiny_and_huge_rows_keep_their_direction():
     """The cosine of rows whose squares leave float32's range is that of the same rows of ordinary length."""
     x = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
     expected = knn.nearest(x, 3)
-    for scale in (1e-30, 1e30):
-        similarity, at = knn.nearest(x * scale, 3)
+    f32, f64 = torch.float32, torch.float64
+    for scale, dtype in ((1e-30, f32), (1e30, f32), (1e-200, f64), (1e200, f64)):
+        similarity, at = knn.nearest(x.to(dtype) * scale, 3)
         assert torch.equal(at, expected[1])
-        torch.testing.assert_close(similarity, expected[0])
+        torch.testing.assert_close(similarity, expected[0].to(dtype), atol=1e-5, rtol=1e-5)
     for value in (3e38, 1e-40):
         torch.testing.assert_close(knn.unit(torch.full((1, 4), value)), torch.full((1, 4), 0.5))
 
@@ -131,10 +132,14 @@ def test_no_rows_have_no_neighbours():
 
 
 def test_bad_arguments_are_refused():
-    """Another metric, k = 0 or rows of another width are ValueErrors."""
-    for arguments in ({"k": 1, "metric": "l1"}, {"k": 0}, {"k": 1, "queries": torch.ones(2, 3)}):
-        with pytest.raises(ValueError, match=r"metric must be|expected k >= 1"):
-            knn.nearest(torch.ones(4, 2), **arguments)
+    """Another metric, k or a block below 1, rows of another width or type are ValueErrors; whole numbers are not."""
+    for arguments in ({"metric": "l1"}, {"k": 0}, {"queries": torch.ones(2, 3)}, {"block": -1}, {"query_block": 0},
+                      {"queries": torch.ones(2, 2).double()}):
+        with pytest.raises(ValueError, match=r"metric must be|expected k >= 1|expected blocks of 1 row or more"):
+            knn.nearest(torch.ones(4, 2), **{"k": 1, **arguments})
+    x = torch.randint(-9, 9, (30, 4), generator=torch.Generator().manual_seed(0))
+    for metric in ("cosine", "euclidean"):
+        assert torch.equal(knn.nearest(x, 3, metric)[1], knn.nearest(x.double(), 3, metric)[1])
 
 
 def test_standardize():

@@ -209,8 +209,9 @@ def test_from_arrays():
     truth = labels.from_arrays(np.array([9, 3, 9, 2**32 - 1], np.uint32), [1, 2, 2, 1], ("Unknown", "a", "b"))
     assert labels.lookup(truth, np.array([2**32 - 1, 9, 3, 4], np.uint32)).tolist() == [1, 1, 2, 0]
     assert truth.counts == {"conflict": 1}
-    with pytest.raises(ValueError, match=r"codes must lie in \[0, 2\), got 1..2"):
-        labels.from_arrays([1, 2], [1, 2], ("Unknown", "a"))
+    for codes, said in (([1, 2], "int64, 1..2"), ([0, 1.7], "float64, 0.0..1.7")):
+        with pytest.raises(ValueError, match=rf"codes must be integers in \[0, 2\), got {said}"):
+            labels.from_arrays([1, 2], codes, ("Unknown", "a"))
     with pytest.raises(ValueError, match="names must begin with 'Unknown'"):
         labels.from_arrays([1], [0], ("a",))
     with pytest.raises(ValueError, match="equal length"):
@@ -238,6 +239,8 @@ def test_mirai_hosts():
     assert hosts.dtype == np.uint32 and hosts.tolist() == [4, 5, 2**32 - 1]
     assert labels.mirai_hosts(src, dst, seq, min_packets=2).tolist() == [4]
     assert labels.mirai_hosts(src[:0], dst[:0], seq[:0]).tolist() == []
+    with pytest.raises(ValueError, match=r"integers in \[0, 2\*\*32\)"):
+        labels.mirai_hosts(src.astype(np.int64) + 2**32, dst, seq)
     with pytest.raises(ValueError, match="min_packets must be at least 1, got 0"):
         labels.mirai_hosts(src, dst, seq, 0)
     with pytest.raises(ValueError, match="equal length"):

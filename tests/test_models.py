@@ -314,6 +314,16 @@ def test_training_lowers_the_loss_on_every_device(device):
     assert losses[-1] < 0.8 * losses[0]
 
 
+def test_an_input_that_wants_gradients_is_refused():
+    """Where the hidden layer goes by blocks its input is data: no gradient is lost in silence."""
+    S, x = torch.eye(9).to_sparse_csr(), torch.rand(9, 37, requires_grad=True)
+    for model, day in ((models.StaticEmbedder(37, 6, 5, 4), ((S, S), x)),
+                       (models.TemporalEmbedder(37, 6, 5, 4), ((S, S), x, None, None))):
+        with pytest.raises(ValueError, match="requires no gradient"):
+            model([day])
+        assert torch.isfinite(model([(day[0], x.detach(), *day[2:])])).all()
+
+
 def test_second_derivatives_are_refused():
     """The hidden layer by blocks has first derivatives only: asked for more it says so, and gives no wrong number."""
     x, W1, b1, W = torch.rand(9, 4), torch.rand(4, 6), torch.rand(6), torch.rand(6, 3)

@@ -497,6 +497,18 @@ def test_errors_are_one_line(capsys, tmp_path, arguments, expected):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("arguments, expected", [
+    ([], "required: EXPERIMENT"), (["table9"], "invalid choice: 'table9'"),
+])
+def test_the_experiment_is_told(capsys, arguments, expected):
+    """No experiment, or none of these: exit code 2 and one line."""
+    with pytest.raises(SystemExit) as ended:
+        reproduce.main(arguments)
+    complaint = capsys.readouterr().err
+    assert ended.value.code == 2 and complaint.startswith("reproduce: error: ") and complaint.count("\n") == 1
+    assert expected in complaint
+
+
 def test_the_command_runs_as_a_script(tmp_path, trace):
     """`python reproduce.py` as a process of its own, from another folder."""
     script = Path(reproduce.__file__).resolve()

@@ -127,6 +127,13 @@ def test_scale_does_not_make_w_singular():
     np.testing.assert_allclose(cosines(Y), cosines(plain), atol=1e-9)
 
 
+def test_whole_numbers_are_whitened_to_floating_ones():
+    """What is whitened keeps its floating type; whole numbers do not lose what comes behind the point."""
+    X = torch.arange(12).reshape(4, 3)
+    L = torch.eye(3, dtype=torch.float64) / 2
+    assert torch.equal(whiten.whiten(X, L), X / 2) and whiten.whiten(X.float(), L).dtype == torch.float32
+
+
 def test_bad_arguments_are_refused():
     """No pairs, a single row, widths that differ, nan, shrinkage outside [0, 1]: ValueErrors that say so."""
     X_t, X_s = days()
