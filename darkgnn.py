@@ -15,6 +15,7 @@ import io
 import os
 import platform
 import re
+import resource
 import signal
 import sys
 import time
@@ -232,6 +233,9 @@ def open_input(args, summary, after=None, known=()):
     after, known: as packets.read_days takes them, of a run that goes on. Under torchrun all ranks have the same dates,
     each with the packets that it read, or None.
     """
+    with contextlib.suppress(ValueError, OSError):          # as many open files as may be: one a sensor, say
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if args.input is None:
         month = synthetic.month(args.synthetic_scale, args.seed, share=(shard.rank(), shard.size()))
         days = ((date, packets.Packets(**columns)) for date, columns in month if after is None or date > after)
@@ -471,14 +475,14 @@ def follow(days, truth, args, say, days_expected, memory=None, save=None):
 
     days: an iterator of Day. days_expected(): how many there will be, as far as is known, or None. memory: of the days
     before these; save(memory) is called after each day. Returns (rows, runs, n_hosts): a dict per day, per run the
-    report.Scored of every test day, and how many hosts memory.hosts holds.
+    report.Scored of every test day without its columns, and how many hosts memory.hosts holds.
     """
     memory = memory or first_memory(args)
     last = None if save is None else str(memory.last or "")
     rows, runs = [], [[] for _ in memory.models]
-    changed = state.unfinished_changes(args.out, memory.last) if last else []
     say(report.HEADER)
-    with report.rows_of_days(args.out / "predictions.csv", report.PREDICTION_COLUMNS, last) as write:
+    with (report.rows_of_days(args.out / "predictions.csv", report.PREDICTION_COLUMNS, last) as write,
+          report.rows_of_days(args.out / "changes.csv", state.CHANGE_COLUMNS, last) as write_changes):
         start = time.perf_counter()
         for day in days:
             memory.t, memory.last = memory.t + 1, day.date
@@ -499,8 +503,8 @@ def follow(days, truth, args, say, days_expected, memory=None, save=None):
                     report.remove_earlier(args.out)
                 scored = score_day(day, embedded, truth, args)
                 write_day(day, embedded[0], scored[0], truth, write, args)
-                for run, one in zip(runs, scored):
-                    run.append(one)
+                for run, one in zip(runs, scored):          # scores; what is one per host would add up
+                    run.append(one._replace(predicted=None, share=None, similarity=None, distance=None))
                 row |= {"macro_f1": report.mean_std(one.report.macro_f1 for one in scored)["mean"],
                         "subnet_agreement": report.mean_std(one.agreement for one in scored)["mean"], "embedded": True}
             elif test:
@@ -508,10 +512,11 @@ def follow(days, truth, args, say, days_expected, memory=None, save=None):
                 warn(f"{day.date}: nothing learned {when}, every host contacted every port: not embedded")
             today = update_hosts(memory, before, day, truth, scored and scored[0])
             if save:
-                if scored:
-                    changed += what_changed(before, today, day, truth, memory.names, embedded[0], scored[0])
+                lines = what_changed(before, today, day, truth, memory.names, embedded[0], scored[0]) if scored else []
                 if shard.rank() == 0:
-                    state.write_lines(args.out / "changes.csv", state.CHANGE_COLUMNS, changed)
+                    if len(rows) == 1:
+                        state.begin_changes(args.out, last)
+                    write_changes("".join(f"{line}\n" for line in lines))
                 forget(memory, day.date.toordinal() - args.forget_days)
                 save(memory)
             now = time.perf_counter()
@@ -816,7 +821,7 @@ def run(args, summary, say):
     with kept_memory(args) as (memory, files):
         days, truth = open_input(args, summary, memory.last, files)
         days = days_over(days) if args.state else days
-        say(f"input {', '.join(args.input)}" if args.input else
+        say(f"input {report.some(args.input)}" if args.input else
             f"input: the synthetic month, scale {args.synthetic_scale:g}, seed {args.seed} (no --input given)")
         if args.labels:
             say(f"labels: {len(truth.code):,} blocks, {len(truth.names) - 1} classes"

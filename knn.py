@@ -221,10 +221,7 @@ def vote(labels, neighbours):
         return torch.full((len(neighbours),), UNKNOWN, device=labels.device), \
             torch.zeros(len(neighbours), device=labels.device)
     votes = labels[neighbours]                              # (q, k)
-    n_classes = int(labels.max()) + 1 if len(labels) else 1
-    per_class = torch.zeros(len(votes), n_classes, dtype=torch.int64, device=labels.device)
-    per_class.scatter_add_(1, votes, torch.ones_like(votes))
-    count = per_class.gather(1, votes)                      # (q, k) votes for the label of each neighbour
+    count = sum((votes == one[:, None]).long() for one in votes.T)  # (q, k) votes for the label of each neighbour
     most, at = count.max(dim=1)[0], count.argmax(dim=1)     # argmax: the first, thus the nearest
     return votes.gather(1, at[:, None])[:, 0], most / neighbours.shape[1]
 

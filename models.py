@@ -189,19 +189,32 @@ class GCN(nn.Module):
 
         rows = (S, S_T): the R rows of A_hat that are wanted, see graph.rows_for; a column past the N nodes' stands for
         nodes absent on this day, whose z is ReLU(b1) W2 + b2.
-        x: with node features those of A_hat x, with one zero row below: a row for each column of S. Without, a triple
-        (A_hat operator, rows of W1 of the N nodes, rows of W1 of the absent nodes). It is data: if it requires
-        gradients, which `forward` has, that is a ValueError.
+        x: with node features those of A_hat x, with one zero row below: a row for each column of S. It is data: if it
+        requires gradients, which `forward` has, that is a ValueError. Without features a triple (A_hat operator, some
+        rows of W1, which of them are the N nodes' and below those of the absent nodes), see `looked_up`.
         """
         if isinstance(self.first, NodeRows):
-            operator, present, absent = x
-            z = torch.cat([self.first(operator, present), self.first.alone(absent)])
+            operator, W_some, which = x
+            N = operator[0].shape[0]
+            present, absent = W_some.index_select(0, which).split([N, len(which) - N])
+            z = torch.cat([propagate(operator, present), absent]) + self.first.b  # absent: the self-loop alone
             z = propagate(rows, torch.relu(z) @ W)          # (R, n_out)
         elif len(x) > (many or MANY) * rows[0].shape[0]:
             z = completed(rows, PropagatedHidden.apply(*rows[:2], x, self.first.W, self.first.b) @ W)
         else:
             z = propagate(rows, HiddenProduct.apply(x, self.first.W, self.first.b, W))
         return z.add_(b)                                    # in place: one (R, n_out) less to touch
+
+    def looked_up(self, days):
+        """A window's days, tuples (rows, x, ...), with each x as `linear_of` takes it.
+
+        Without node features x comes as (A_hat operator, nodes, which), `nodes` being the rows of W1 that the window
+        needs, the same on all days. They are looked up once: the gradient of a look-up is as large as W1.
+        """
+        if not isinstance(self.first, NodeRows):
+            return days
+        W_some = self.first.W.index_select(0, days[0][1][1])
+        return [(rows, (operator, W_some, which), *more) for rows, (operator, _, which), *more in days]
 
 
 class NodeRows(nn.Module):
@@ -214,10 +227,6 @@ class NodeRows(nn.Module):
 
     def forward(self, operator, rows):
         return propagate(operator, self.W.index_select(0, rows)) + self.b   # (N, out)
-
-    def alone(self, rows):
-        """The layer's output for nodes whose only edge is their self-loop: (rows, out)."""
-        return self.W.index_select(0, rows) + self.b
 
     def grow(self, n, generator):
         """`n` more rows, uniform with the variance 1 / out (the input of a node is one-hot, its fan-in 1).
@@ -321,6 +330,7 @@ class StaticEmbedder(nn.Module):
 
     def forward(self, days, mean=mean_of_rows, who=None):
         """days, mean and who as TemporalEmbedder takes them, of one day -> embeddings (N, E) of that day's nodes."""
+        days = self.gcn.looked_up(days)
         [(rows, x, *_)] = days                              # one day's states are its rows
         z = self.gcn.linear_of(rows, x, *self.gcn.followed_by(self.linear.weight.T, self.linear.bias))
         return self.norm(rows_of(torch.relu(z), who), mean)  # (N, E)
@@ -344,10 +354,11 @@ class TemporalEmbedder(nn.Module):
     def forward(self, days, mean=mean_of_rows, who=None):
         """Embeddings (N_t, E) of the nodes of day t.
 
-        days: H + 1 tuples (rows, x, now, before), oldest first: rows and x as GCN.linear_of takes them; state i of the
+        days: H + 1 tuples (rows, x, now, before), oldest first: rows and x as GCN.looked_up takes them; state i of the
         day's R goes on from state before[i] of the day before, with row now[i] of `rows`. who (N_t,): the state of
         day t that each node has. now, before (R,) and who are int64, or None where i has i. mean: see ActiveNorm.
         """
+        days = self.gcn.looked_up(days)
         W, b = self.gcn.followed_by(self.gru.W, self.gru.b)
         step = partial(recompute, self.step) if self.low_memory else self.step
         (rows, *_), _, now, _ = days[0]

@@ -42,6 +42,7 @@ import textlogs
 
 DAY = 86_400
 SLACK = 300.0  # seconds by which packets may come late across midnight
+SHOWN = 3  # gaps between days that are told one by one
 STRAY = 10, 0.1  # packets of a chunk, and share of them, that may be of days already finished
 PIECE = 1 << 20  # bytes read or unzipped at a time
 FEED = 1 << 15  # bytes to unzip at a time: what is lost where they are broken
@@ -105,6 +106,7 @@ class Summary:
     bytes_read: int = 0  # of the files as they lie on disk, compressed or not
     bytes_seen: int = 0  # of bytes_read, those when days_seen was counted
     bytes_total: int | None = 0  # None where it cannot be known: standard input and pipes
+    gaps: list = field(default_factory=list)  # (first, last) date of days in a row without packets
     remarks: dict = field(default_factory=dict)  # what there is to say -> files of which it is true, if of files
     done_files: int = 0  # left out unread: `read_days` read them in an earlier run
     finished: dict = field(default_factory=dict)  # (path, size, mtime in ns) of a file read to its end -> its last day
@@ -118,15 +120,19 @@ class Summary:
         self.days += 1
         one = timedelta(days=1)
         if before and day - before > one:
-            self.remark(f"no packets from {before + one} to {day - one}")
+            self.gaps.append((before + one, day - one))
 
     @property
     def warnings(self):
-        """The remarks as lines: `what`, or `file: what`, or `file and 30 more: what`."""
+        """The remarks as lines: `what`, or `file: what`, or `file and 30 more: what`; and the gaps."""
         lines = []
         for what, names in self.remarks.items():
             more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
             lines.append(f"{names[0]}{more}: {what}" if names else what)
+        lines += [f"no packets from {first} to {last}" for first, last in self.gaps[:SHOWN]]
+        if more := self.gaps[SHOWN:]:
+            days = sum((last - first).days + 1 for first, last in more)
+            lines.append(f"no packets on {days:,} more days, from {more[0][0]} to {more[-1][1]}")
         return lines
 
     @property
@@ -168,6 +174,7 @@ def merged(summaries):
         for what, names in part.remarks.items():
             whole.remarks[what] = list(dict.fromkeys([*whole.remarks.get(what, []), *names]))
         whole.finished |= part.finished
+        whole.gaps = part.gaps
         whole.days = max(whole.days, part.days)
     return whole
 
@@ -188,7 +195,7 @@ class _File:
     first: float = np.inf  # time of the first packet
     reject: Callable = _ignore  # (reason, place, count=1): a broken record
     chunks: Iterator | None = None  # of columns, while the file is open
-    reached: float = -np.inf  # the start of the last chunk: no packet of an earlier day is to come
+    reached: float = -np.inf  # the start of the last chunk, strays apart: no packet of an earlier day is to come
     columns: set = field(default_factory=set)
     identity: tuple | None = None  # path, size, modification time in ns; None where there is no file to come back to
 
@@ -295,7 +302,8 @@ def _later(file, chunks, summary, done):
 
 
 def _read_until(file, end, pending, done):
-    """Read chunks into `pending`, by day, until one lies wholly behind the time `end` or the file is finished.
+    """Read chunks into `pending`, by day, until one lies wholly behind the time `end` or the file is finished; wholly
+    but for a few strays, where the others lie more than a day behind it.
 
     A few packets of days up to `done`, which were given out, are rejected; a good part of a chunk is an error.
     """
@@ -317,7 +325,9 @@ def _read_until(file, end, pending, done):
             chunk, days = {name: column[~late] for name, column in chunk.items()}, days[~late]
             if late.all():
                 continue
-        file.reached = chunk["time"].min()
+        few = int(max(STRAY[0], STRAY[1] * len(days)))      # so many may be early by more than a day: strays
+        most = np.partition(chunk["time"], few)[few] if few < len(days) else -np.inf
+        file.reached = max(chunk["time"].min(), most - DAY)
         if days.min() == days.max():
             pending.setdefault(int(days[0]), []).append(chunk)
             continue

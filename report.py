@@ -148,6 +148,11 @@ def read_line(summary, hosts=None):
     return line
 
 
+def some(names, most=3):
+    """The names, or the first of them and how many more there are."""
+    return ", ".join(names[:most]) + f" and {len(names) - most:,} more" * (len(names) > most)
+
+
 def what_came(summary):
     """What was read instead of packets: the most common kinds of records skipped and broken, as clauses."""
     return "".join([f"; {n:,} {kind}" for kind, n in summary.skipped.most_common(1)]
@@ -244,18 +249,17 @@ def rows_of_days(path, header, last=None):
 
 def end_of_day(file, last, step=1 << 20):
     """Where the whole lines that are not dated after `last`, a date, end in a file of rows that begin with a date."""
-    end = file.seek(0, os.SEEK_END)
-    tail, start = b"", end
+    start, tail = file.seek(0, os.SEEK_END), b""            # tail: the end of a line that begins before `start`
     while start:
         begin = max(0, start - step)
         file.seek(begin)
-        tail = file.read(start - begin) + tail
-        start = begin
-        lines = tail.split(b"\n")
-        whole = range(0 if start == 0 else 1, len(lines) - 1)  # the first may lack its beginning, the last its end
-        for i in reversed(whole):
+        block = file.read(start - begin) + tail
+        first = (block.find(b"\n") + 1 or len(block)) if begin else 0
+        lines = block[first:].split(b"\n")[:-1]             # whole ones; of the file's last line the end may lack
+        for i in reversed(range(len(lines))):
             if not DATED.match(lines[i]) or lines[i][:10] <= str(last).encode():
-                return start + sum(len(line) + 1 for line in lines[: i + 1])
+                return begin + first + sum(len(line) + 1 for line in lines[: i + 1])
+        start, tail = begin, block[:first]
     return 0
 
 

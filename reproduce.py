@@ -196,7 +196,7 @@ def macro(cell):
 
 def data_line(args):
     if args.input:
-        return f"input {', '.join(args.input)}"
+        return f"input {report.some(args.input)}"
     return f"synthetic month, scale {args.synthetic_scale:g}, seed {args.seed}: made-up traffic"
 
 
@@ -655,7 +655,11 @@ def activity(args, found, codes, columns=5, resolution=300):
         order = np.lexsort((-active.sum(1), active.argmax(1)))
         block = np.arange(len(host)) * min(resolution, len(host)) // max(1, len(host))
         if len(host):
-            in_block = np.add.reduceat(active[order], graphs.run_starts(block), dtype=float)
+            block_of = np.empty(len(host), np.int64)
+            block_of[order] = block
+            shape = block[-1] + 1, len(found.dates)         # active hosts by block and day
+            cell = block_of[at] * shape[1] + found.day[of_class]
+            in_block = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
             panels.append((found.names[c], len(host), in_block / np.bincount(block)[:, None]))
             rows += [[found.names[c], date, n] for date, n in zip(found.dates, active.sum(0).tolist())]
     write_csv(args.out / "activity.csv", ["class", "date", "active hosts"], rows)

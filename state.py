@@ -215,7 +215,7 @@ NO_HOSTS = Hosts(np.empty(0, np.uint32), *(np.empty(0, np.int64) for _ in range(
 def lookup(table, addresses):
     """The table's rows of hosts (n,) uint32; NOT_SEEN for those that it does not hold."""
     at = np.searchsorted(table.address, addresses)
-    at[~np.isin(addresses, table.address)] = len(table.address)
+    at[np.append(table.address, 0)[at] != addresses] = len(table.address)
     return Hosts(*(np.append(column, column.dtype.type(none))[at] for column, none in zip(table, NOT_SEEN)))
 
 
@@ -241,8 +241,10 @@ def update(table, rows):
 
 def codes(names, more):
     """Codes (len(more),) int64 of class names in the list `names`, to which those that it lacks are appended."""
-    names += [name for name in more if name not in names]
-    return np.array([names.index(name) for name in more])
+    known = {name: code for code, name in enumerate(names)}
+    found = [known.setdefault(name, len(known)) for name in more]
+    names += list(known)[len(names):]
+    return np.array(found)
 
 
 def date(day):
@@ -269,8 +271,8 @@ def write_lines(path, header, lines):
         file.writelines(line + "\n" for line in (header, *lines))
 
 
-def unfinished_changes(folder, last):
-    """The lines of changes.csv, of days up to `last`, that a run left which did not come to its end.
+def begin_changes(folder, last):
+    """Leave in changes.csv the lines, of days up to `last`, of a run that did not come to its end; "": no such run.
 
     A run that does writes report.json, in which its days are.
     """
@@ -281,8 +283,8 @@ def unfinished_changes(folder, last):
     try:
         lines = (folder / "changes.csv").read_text("utf-8").split("\n")[1:-1]
     except (OSError, ValueError):
-        return []
-    return [line for line in lines if finished < line[:10] <= str(last)]
+        lines = []
+    write_lines(folder / "changes.csv", CHANGE_COLUMNS, [line for line in lines if finished < line[:10] <= last])
 
 
 # -- what changed -----------------------------------------------------------------------------------------------------

@@ -153,6 +153,9 @@ def make_window(snapshots, device):
     state = np.arange(n_hosts + len(g.ports))               # (N_t,) row of each node of day t in h, hosts before ports
     if today.Ax is not None:                                # before the first day h = 0: one row for all hosts, one
         state = (state >= n_hosts).astype(np.int64)         # for all ports
+    else:                                                   # the window's rows of W
+        nodes = np.unique(np.concatenate([day.row for day in snapshots]))
+        nodes_there = torch.from_numpy(nodes).to(device)
     for day in snapshots:
         N, node = len(day.twin), graphs.node_positions(day.graph, g)
         absent = node < 0                                   # absent nodes, all alike, are node N; or N, N + 1, ...
@@ -170,8 +173,8 @@ def make_window(snapshots, device):
             x = day.Ax if used is None else day.Ax[torch.from_numpy(used).to(device)]
         else:
             rows = graphs.rows_for(day.A_hat, position, int(absent.sum()))
-            x = (graphs.as_torch(day.A_hat, device), torch.from_numpy(day.row).to(device),
-                 torch.from_numpy(today.row[absent]).to(device))
+            which = np.searchsorted(nodes, np.concatenate([day.row, today.row[absent]]))
+            x = (graphs.as_torch(day.A_hat, device), nodes_there, torch.from_numpy(which).to(device))
         rows = (*graphs.as_torch(rows, device), partial(shard.sum_ports, n_ports=int(is_port.sum())))
         days.append((rows, x, places(now, device), places(before, device) if days else None))
     mean = partial(shard.mean, n_ports=len(g.ports), n_nodes=shard.all_sum(n_hosts) + len(g.ports))

@@ -327,6 +327,15 @@ def test_days_without_packets_in_between_are_said(tmp_path):
     assert summary.warnings[1:] == ["no packets from 2021-07-03 to 2021-07-05"]
 
 
+def test_many_gaps_are_summed_up(tmp_path):
+    """Of many gaps the first three are told, and of the others how many days they are."""
+    path = write(tmp_path / "a.csv", HEADER + rows(*(86400 * day for day in (0, 2, 4, 6, 8, 12))))
+    summary = Summary()
+    days(path, summary)
+    told = [f"no packets from 2021-07-0{day} to 2021-07-0{day}" for day in (2, 4, 6)]
+    assert summary.warnings[1:] == [*told, "no packets on 4 more days, from 2021-07-08 to 2021-07-12"]
+
+
 def test_readers_of_shares_count_the_days_of_all():
     """Days that several readers have together are counted by each, and so are the gaps between them."""
     together = [(date(2021, 7, day), None) for day in (3, 4, 7)]
@@ -374,6 +383,21 @@ def test_a_few_packets_of_a_finished_day_are_rejected(tmp_path, monkeypatch):
     path = write(tmp_path / "a.csv", HEADER + rows(*times) + rows(*times[:1000]))
     with pytest.raises(ValueError, match=r"expected packets in order of time, got \d+ of 2021-07-01 after that day"):
         days(path)
+
+
+def test_strays_do_not_keep_the_whole_trace_waiting(tmp_path, monkeypatch):
+    """With a time of 0 now and then, the first of them a day of its own, days come while the rest is still unread."""
+    monkeypatch.setattr(textlogs, "BLOCK", 1 << 12)
+    monkeypatch.setattr(packets, "PIECE", 1 << 12)
+    text = HEADER + "".join(rows(*([-DAY0] if t % 100 == 0 else []), 60 * t) for t in range(1440 * 6))
+    path, summary = write(tmp_path / "a.csv", text), Summary()
+    got, read = [], []
+    for day, packet in read_days([path], summary):
+        got.append((str(day), len(packet)))
+        read.append(summary.bytes_read / len(text))
+    assert [day for day, _ in got] == ["1970-01-01", *(f"2021-07-0{d}" for d in range(1, 7))]
+    assert sum(n for _, n in got[1:]) == 1440 * 6 and got[0][1] + summary.rejected.total() == 87
+    assert read[0] < 0.4 and all(share < (d + 2.5) / 6 for d, share in enumerate(read)), read
 
 
 def test_links_in_a_folder_are_followed(tmp_path):

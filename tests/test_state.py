@@ -232,10 +232,12 @@ def test_changes_are_those_of_the_run(capsys, tmp_path, daily):
     ends = [line for line in whole.splitlines() if line.startswith("2022-01-02")]
     assert changes_of(tmp_path / "steps").splitlines()[1:] == ends and ends
     (tmp_path / "steps" / "report.json").unlink()
-    assert state.unfinished_changes(tmp_path / "steps", "2022-01-01") == []  # a day that the state has not
-    assert state.unfinished_changes(tmp_path / "steps", "2022-01-02") == ends
-    (tmp_path / "steps" / "report.json").write_text('{"days": [{"date": 20211231}]}')
-    assert state.unfinished_changes(tmp_path / "steps", "2022-01-02") == ends
+    for report_of, last, left in ((None, "2022-01-02", ends), ('{"days": [{"date": 20211231}]}', "2022-01-02", ends),
+                                  (None, "2022-01-01", [])):  # a day that the state has not
+        if report_of:
+            (tmp_path / "steps" / "report.json").write_text(report_of)
+        state.begin_changes(tmp_path / "steps", last)
+        assert changes_of(tmp_path / "steps").splitlines() == [state.CHANGE_COLUMNS, *left]
 
 
 def test_a_new_state_clears_its_folder(capsys, tmp_path, daily):
