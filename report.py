@@ -218,7 +218,7 @@ def remove_half_written(folder, names):
 
 @contextlib.contextmanager
 def rows_of_days(path, header, last=None):
-    """predictions.csv while a run fills it, day by day: yields a function that takes a day's rows as one text.
+    """A CSV of dated rows while a run fills it, day by day: yields a function that takes a day's rows as one text.
 
     last None: a new file, which appears when the block ends. Else the file grows by each day's rows, which are on the
     disk when the function returns; `last` is the date after which this run goes on ("": none), and what a run that
