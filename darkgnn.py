@@ -233,14 +233,14 @@ def open_input(args, summary, after=None, known=()):
     after, known: as packets.read_days takes them, of a run that goes on. Under torchrun all ranks have the same dates,
     each with the packets that it read, or None.
     """
-    with contextlib.suppress(ValueError, OSError):          # as many open files as may be: one a sensor, say
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if args.input is None:
         month = synthetic.month(args.synthetic_scale, args.seed, share=(shard.rank(), shard.size()))
         days = ((date, packets.Packets(**columns)) for date, columns in month if after is None or date > after)
         truth = ground_truth.from_arrays(*synthetic.ground_truth(args.synthetic_scale, args.seed))
         return shard.days(days), truth
+    with contextlib.suppress(ValueError, OSError):          # as many open files as may be: one a sensor, say
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     truth = ground_truth.read_labels(args.labels) if args.labels else NO_LABELS
     if args.mirai and mirai_code(truth) is None:
         truth = truth._replace(names=(*truth.names, MIRAI))

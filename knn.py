@@ -105,7 +105,7 @@ def unit(x):
     """Rows of length 1, floating point; a zero row stays zero."""
     x = x if x.is_floating_point() else x.double()
     norm, tiny = x.norm(dim=1, keepdim=True), torch.finfo(x.dtype).tiny
-    beyond = (norm < 1e-15) | (norm > 1e15)                 # squares may have left the range of the type
+    beyond = (norm < max(1e-15, tiny)) | (norm.double() > 1e15)  # squares may have left the range of the type
     if beyond.any():
         x = torch.where(beyond, x / x.abs().amax(1, keepdim=True).clamp(min=tiny), x)
         norm = x.norm(dim=1, keepdim=True)
@@ -220,8 +220,9 @@ def vote(labels, neighbours):
     if neighbours.shape[1] == 0:
         return torch.full((len(neighbours),), UNKNOWN, device=labels.device), \
             torch.zeros(len(neighbours), device=labels.device)
-    votes = labels[neighbours]                              # (q, k)
-    count = sum((votes == one[:, None]).long() for one in votes.T)  # (q, k) votes for the label of each neighbour
+    votes = labels[neighbours].contiguous()                 # (q, k)
+    ordered = votes.sort(dim=1)[0]                          # equal ones side by side: nothing is as long as the classes
+    count = torch.searchsorted(ordered, votes, right=True) - torch.searchsorted(ordered, votes)  # (q, k) for each label
     most, at = count.max(dim=1)[0], count.argmax(dim=1)     # argmax: the first, thus the nearest
     return votes.gather(1, at[:, None])[:, 0], most / neighbours.shape[1]
 

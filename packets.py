@@ -4,7 +4,8 @@
 which formats; the first bytes of a file decide), plain or gzipped, and yields the days in order, each day's packets
 sorted by time. Memory: one day's packets, at most 35 bytes each, and about one chunk per open file. A file is opened
 when its first packet's day comes, and a day is finished when no file can add to it any more, so files may overlap
-and packets may be out of order by SLACK seconds, or within a chunk by any amount.
+and packets may be out of order by SLACK seconds, or within a chunk by any amount. A few that are early by more than FAR
+have an unset clock: no day waits for more of them.
 
 Columns of a record, numpy arrays of equal length; the last six are None where the trace lacks the field:
 
@@ -43,6 +44,7 @@ import textlogs
 DAY = 86_400
 SLACK = 300.0  # seconds by which packets may come late across midnight
 SHOWN = 3  # gaps between days that are told one by one
+FAR = 365 * DAY  # seconds by which a packet must be early for its clock not to have been set
 STRAY = 10, 0.1  # packets of a chunk, and share of them, that may be of days already finished
 PIECE = 1 << 20  # bytes read or unzipped at a time
 FEED = 1 << 15  # bytes to unzip at a time: what is lost where they are broken
@@ -132,7 +134,7 @@ class Summary:
         lines += [f"no packets from {first} to {last}" for first, last in self.gaps[:SHOWN]]
         if more := self.gaps[SHOWN:]:
             days = sum((last - first).days + 1 for first, last in more)
-            lines.append(f"no packets on {days:,} more days, from {more[0][0]} to {more[-1][1]}")
+            lines.append(f"no packets on {days:,} more day{'s' * (days > 1)}, {more[0][0]} to {more[-1][1]}")
         return lines
 
     @property
@@ -303,7 +305,7 @@ def _later(file, chunks, summary, done):
 
 def _read_until(file, end, pending, done):
     """Read chunks into `pending`, by day, until one lies wholly behind the time `end` or the file is finished; wholly
-    but for a few strays, where the others lie more than a day behind it.
+    but for a few strays, where the others lie more than FAR behind it.
 
     A few packets of days up to `done`, which were given out, are rejected; a good part of a chunk is an error.
     """
@@ -325,9 +327,9 @@ def _read_until(file, end, pending, done):
             chunk, days = {name: column[~late] for name, column in chunk.items()}, days[~late]
             if late.all():
                 continue
-        few = int(max(STRAY[0], STRAY[1] * len(days)))      # so many may be early by more than a day: strays
+        few = int(max(STRAY[0], STRAY[1] * len(days)))
         most = np.partition(chunk["time"], few)[few] if few < len(days) else -np.inf
-        file.reached = max(chunk["time"].min(), most - DAY)
+        file.reached = max(chunk["time"].min(), most - FAR)  # else a few from an unset clock would hold up all days
         if days.min() == days.max():
             pending.setdefault(int(days[0]), []).append(chunk)
             continue
@@ -575,7 +577,7 @@ class _Stream:
 def _pieces(raw, summary, reject):
     """Yield the bytes of an open file by pieces, unzipped if gzipped (RFC 1952, of one or several members).
 
-    Returns whether damage ended them.
+    Returns whether damage ended them in the midst of a member.
     """
 
     def read(n):
@@ -589,24 +591,26 @@ def _pieces(raw, summary, reject):
             yield data
             data = read(PIECE)
         return False
-    unzip = zlib.decompressobj(wbits=31)
+    unzip, within = zlib.decompressobj(wbits=31), False  # within: whether there are bytes of this member
     while data or (data := read(FEED)):
         if unzip.eof:  # here begins the next member, if not zeros that fill the file up
             rest = data.lstrip(b"\0")
             if rest:
-                unzip = zlib.decompressobj(wbits=31)
+                unzip, within = zlib.decompressobj(wbits=31), False
         else:
             try:
                 piece = unzip.decompress(data, PIECE)
             except zlib.error:
                 reject("broken gzip data", f"byte {at} or later")
-                return True
+                return within
             rest = unzip.unused_data if unzip.eof else unzip.unconsumed_tail
             if piece:
+                within = True
                 yield piece
         data, at = rest, at + len(data) - len(rest)
     if not unzip.eof:
         if piece := unzip.flush():
+            within = True
             yield piece
         reject("gzip data end too early", f"byte {at}")
-    return not unzip.eof
+    return within and not unzip.eof

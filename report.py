@@ -149,8 +149,9 @@ def read_line(summary, hosts=None):
 
 
 def some(names, most=3):
-    """The names, or the first of them and how many more there are."""
-    return ", ".join(names[:most]) + f" and {len(names) - most:,} more" * (len(names) > most)
+    """The names, or the first of them and how many more there are; most None: all."""
+    more = len(names) - len(names[:most])
+    return ", ".join(names[:most]) + f" and {more:,} more" * (more > 0)
 
 
 def what_came(summary):

@@ -168,7 +168,7 @@ def run_cell(args, say, warn):
             functools.partial(darkgnn.days_expected, summary))
         say_what_was_read(summary, args, say, warn)
         tested = [row["date"] for row in rows if row["embedded"]]
-        cell = {"settings": darkgnn.settings_line(args), "epochs": args.epochs, "data": data_line(args),
+        cell = {"settings": darkgnn.settings_line(args), "epochs": args.epochs, "data": data_line(args, None),
                 "seconds": round(time.perf_counter() - start, 1), "hosts": n_hosts, "test_days": tested,
                 **report.summarize(runs, truth.names), "f1_by_day": f1_by_day(runs, tested, truth.names), "days": rows}
         report.save_json(folder / "cell.json", cell)
@@ -194,14 +194,16 @@ def macro(cell):
     return f"macro F1 {report.plus_minus(cell['macro_f1'])}"
 
 
-def data_line(args):
+def data_line(args, most=3):
+    """What was read: the names given, at most so many of them."""
     if args.input:
-        return f"input {report.some(args.input)}"
+        return f"input {report.some(args.input, most)}"
     return f"synthetic month, scale {args.synthetic_scale:g}, seed {args.seed}: made-up traffic"
 
 
 def flags_line(args, names=None):
-    """The flags that are not at darkgnn.py's defaults for the model, except those that data_line tells and of files.
+    """The flags that are not at darkgnn.py's defaults for the model, except those that data_line tells and of files;
+    a GPU is told also where it is the default, since it rounds otherwise.
 
     names: only these flags.
     """
@@ -214,7 +216,8 @@ def flags_line(args, names=None):
 
 def made_from(args):
     """What a table or curve was made from, for its JSON file."""
-    return {"data": data_line(args), "flags": flags_line(args), "seeds": [args.seed + i for i in range(args.runs)]}
+    seeds = [args.seed + i for i in range(args.runs)]
+    return {"data": data_line(args, None), "flags": flags_line(args), "seeds": seeds}
 
 
 def notes_of(args):
@@ -336,7 +339,7 @@ def table2(args, cells, say, warn):
     write_csv(args.out / "table2.csv", ["class", *(f"{p} {q}{who}" for p, q in keys for who in ("", " (paper)"))],
               ([name, *(value for p, q in keys for value in (row[p][q], row["paper"] and row["paper"][p][q]))]
                for name, row in rows.items()))
-    report.save_json(args.out / "table2.json", {"data": data_line(args), "flags": flags, "days": len(found.dates),
+    report.save_json(args.out / "table2.json", {"data": data_line(args, None), "flags": flags, "days": len(found.dates),
                                                 "min_packets": args.min_packets, "classes": rows})
 
 

@@ -523,7 +523,7 @@ def _blocks(stream, reject):
                 data = stream.read(BLOCK)
             line += 1
         rest = data[end:]
-    if rest and not getattr(stream, "cut", False):
+    if rest and not getattr(stream, "cut", False):  # a plain file has no such attribute
         yield _unix(rest + b"\n"), line
 
 

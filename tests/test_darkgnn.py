@@ -5,6 +5,7 @@ import datetime
 import gzip
 import json
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -452,6 +453,18 @@ def test_mirai_labels_hosts_that_no_list_names(capsys, tmp_path):
     (tmp_path / "mirai.txt").write_text("7.0.0.2\n")        # the labels' own name for the class is kept
     named = labels("--mirai", "--labels", tmp_path / "mirai.txt")
     assert [host for host, label in named.items() if label == "mirai"] == [f"7.0.0.{i}" for i in range(13)]
+
+
+def test_as_many_files_may_be_open_as_the_system_lets(firewall):
+    """The soft limit of open files, which many sensors' files would meet, becomes the hard one."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(200, before[1]), before[1]))
+    try:
+        args = darkgnn.parse_arguments([str(a) for a in firewall])
+        darkgnn.open_input(args, darkgnn.new_summary(args))
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_the_command_runs_as_a_script(tmp_path, firewall):

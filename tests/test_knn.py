@@ -111,6 +111,9 @@ def test_tiny_and_huge_rows_keep_their_direction():
         torch.testing.assert_close(similarity, expected[0].to(dtype), atol=1e-5, rtol=1e-5)
     for value in (3e38, 1e-40):
         torch.testing.assert_close(knn.unit(torch.full((1, 4), value)), torch.full((1, 4), 0.5))
+    for value in (60_000, 1e-5):                            # half precision: what 1e15 would be there is infinite
+        x = torch.full((1, 4), value, dtype=torch.float16)
+        torch.testing.assert_close(knn.unit(x), torch.full((1, 4), 0.5, dtype=torch.float16))
 
 
 def test_numbers_that_are_none_are_refused():

@@ -10,6 +10,7 @@ import struct
 import sys
 import tarfile
 import tracemalloc
+import zlib
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -219,6 +220,19 @@ def test_broken_gzip_is_read_up_to_there_and_said(tmp_path, damage):
         days(path, strict=True)
 
 
+def test_a_whole_member_keeps_its_last_line(tmp_path, monkeypatch):
+    """What damages a gzip file behind a whole member takes nothing of it; damage within one, never a part of a line."""
+    member = gzip.compress((HEADER + rows(1, 2)).rstrip("\n").encode())
+    for damage in (b"garbage", gzip.compress(b"more")[:10]):
+        path, summary = write(tmp_path / "a.gz", member + damage), Summary()
+        assert sum(len(packet) for _, packet in days(path, summary)) == 2 and summary.rejected.total() == 1
+    monkeypatch.setattr(packets, "FEED", 2)                 # what is unzipped together with damage is lost
+    packer = zlib.compressobj(wbits=31)
+    data = packer.compress((HEADER + rows(1, 2, 3, port=2323)[:-3]).encode()) + packer.flush(zlib.Z_FULL_FLUSH)
+    path, summary = write(tmp_path / "a.gz", data + b"\xff" * 99), Summary()  # which begins no block
+    assert [len(packet) for _, packet in days(path, summary)] == [2] and summary.rejected.total() == 1
+
+
 def test_gzip_cut_at_every_byte_is_never_a_traceback(tmp_path):
     """Any length of a gzipped file is read, empty or refused with one line that names it; never a part of a line."""
     numbers = [random.Random(k).randrange(10_000, 60_000) for k in range(20)]
@@ -333,7 +347,7 @@ def test_many_gaps_are_summed_up(tmp_path):
     summary = Summary()
     days(path, summary)
     told = [f"no packets from 2021-07-0{day} to 2021-07-0{day}" for day in (2, 4, 6)]
-    assert summary.warnings[1:] == [*told, "no packets on 4 more days, from 2021-07-08 to 2021-07-12"]
+    assert summary.warnings[1:] == [*told, "no packets on 4 more days, 2021-07-08 to 2021-07-12"]
 
 
 def test_readers_of_shares_count_the_days_of_all():
@@ -385,19 +399,32 @@ def test_a_few_packets_of_a_finished_day_are_rejected(tmp_path, monkeypatch):
         days(path)
 
 
-def test_strays_do_not_keep_the_whole_trace_waiting(tmp_path, monkeypatch):
+@pytest.mark.parametrize("block, every", [(1 << 12, 100), (1 << 16, 20)])
+def test_strays_do_not_keep_the_whole_trace_waiting(tmp_path, monkeypatch, block, every):
     """With a time of 0 now and then, the first of them a day of its own, days come while the rest is still unread."""
-    monkeypatch.setattr(textlogs, "BLOCK", 1 << 12)
+    monkeypatch.setattr(textlogs, "BLOCK", block)
     monkeypatch.setattr(packets, "PIECE", 1 << 12)
-    text = HEADER + "".join(rows(*([-DAY0] if t % 100 == 0 else []), 60 * t) for t in range(1440 * 6))
+    text = HEADER + "".join(rows(*([-DAY0] if t % every == 0 else []), 60 * t) for t in range(1440 * 6))
     path, summary = write(tmp_path / "a.csv", text), Summary()
     got, read = [], []
     for day, packet in read_days([path], summary):
         got.append((str(day), len(packet)))
         read.append(summary.bytes_read / len(text))
     assert [day for day, _ in got] == ["1970-01-01", *(f"2021-07-0{d}" for d in range(1, 7))]
-    assert sum(n for _, n in got[1:]) == 1440 * 6 and got[0][1] + summary.rejected.total() == 87
-    assert read[0] < 0.4 and all(share < (d + 2.5) / 6 for d, share in enumerate(read)), read
+    assert sum(n for _, n in got[1:]) == 1440 * 6
+    assert got[0][1] + summary.rejected.total() == len(range(0, 1440 * 6, every))
+    assert read[0] < 0.6 and all(share < (d + 3.5) / 6 for d, share in enumerate(read)), read
+
+
+def test_a_late_sensor_loses_nothing(tmp_path, monkeypatch):
+    """Packets that come weeks late, one in 20, are no strays, nor is a second month behind the first."""
+    late = [60 * t - (20 * 86400 if t % 20 == 0 else 0) for t in range(1440 * 25)]
+    month = [86.4 * t for t in range(1000 * 30)]
+    for block, times in ((1 << 12, late), (1 << 20, month + month)):
+        monkeypatch.setattr(textlogs, "BLOCK", block)
+        summary = Summary()
+        path = write(tmp_path / "a.csv", HEADER + rows(*times))
+        assert sum(len(packet) for _, packet in days(path, summary)) == len(times) and not summary.rejected
 
 
 def test_links_in_a_folder_are_followed(tmp_path):

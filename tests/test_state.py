@@ -216,6 +216,16 @@ def test_a_state_that_finds_no_room_is_an_os_error(tmp_path, monkeypatch):
     state.save(tmp_path / "s", content)
 
 
+def test_hosts_that_the_table_lacks_are_told_apart():
+    """`lookup` gives the table's rows and, of hosts before, between and behind its own, NOT_SEEN."""
+    table = state.update(state.NO_HOSTS, state.today(state.lookup(state.NO_HOSTS, np.array([5, 9], np.uint32)),
+                                                     np.array([5, 9], np.uint32), 7))
+    for held, address in ((False, 0), (False, 4), (True, 5), (False, 6), (True, 9), (False, 2**32 - 1)):
+        row = state.lookup(table, np.array([address], np.uint32))
+        assert (row.first.item(), row.days.item()) == ((7, 1) if held else (-1, 0))
+        assert state.lookup(state.NO_HOSTS, np.array([address], np.uint32)).first.item() == -1
+
+
 def test_changes_are_those_of_the_run(capsys, tmp_path, daily):
     """changes.csv begins anew with a run, but goes on where the run before did not come to its end."""
     run(capsys, *daily("whole"))
