@@ -198,7 +198,7 @@ def number(convert, check, expected):
 
 
 positive = number(int, lambda n: n > 0, "a positive whole number")
-year = number(int, lambda n: 1970 <= n < 9999, "a year in 1970..9998")
+year = number(int, lambda n: n in packets.YEARS, f"a year in {packets.YEARS[0]}..{packets.YEARS[-1]}")
 width = number(int, lambda n: 0 < n <= 65536, "a whole number in 1..65536")
 natural = number(int, lambda n: n >= 0, "a whole number, 0 or more")
 positive_float = number(float, lambda x: x > 0, "a positive number")

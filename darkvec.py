@@ -64,7 +64,7 @@ def corpus(time, src, port, other=None, sentence=1000):
         raise ValueError(f"port nodes must be 0 or more, got {port.min()}")
     if sentence < 1:
         raise ValueError(f"expected sentences of 1 word or more, got {sentence}")
-    port = port.astype(np.int64, copy=False)
+    port = port.astype(np.int64, copy=False)          # an empty list's type is float
     packets = np.bincount(port)                       # (P,)
     if other is not None and 0 <= other < len(packets):
         packets[other] = -1

@@ -49,11 +49,13 @@ def build_graph(src, port, min_packets=5, top_ports=2500, packets=None, total=sa
     src, port = np.asarray(src), np.asarray(port)
     if src.shape != port.shape or src.ndim != 1:
         raise ValueError(f"expected one source and one port per packet, got shapes {src.shape} and {port.shape}")
-    packets = None if packets is None else np.asarray(packets)
-    if packets is not None and packets.shape != src.shape:
-        raise ValueError(f"expected the packets of each of {len(src)} entries, got shape {packets.shape}")
-    for name, column, most in (("sources", src, (1 << 32) - 1), ("ports", port, OTHER),
-                               ("packets", src[:0] if packets is None else packets, (1 << 63) - 1)):
+    columns = [("sources", src, (1 << 32) - 1), ("ports", port, OTHER)]
+    if packets is not None:
+        packets = np.asarray(packets)
+        columns.append(("packets", packets, (1 << 63) - 1))
+        if packets.shape != src.shape:
+            raise ValueError(f"expected the packets of each of {len(src)} entries, got shape {packets.shape}")
+    for name, column, most in columns:
         if column.dtype.kind not in "iu":
             raise ValueError(f"{name} must be integers, got {column.dtype}")
         if len(column) and not (column.min() >= 0 and column.max() <= most):

@@ -66,23 +66,23 @@ def nearest(x, k, metric="cosine", exclude_self=True, queries=None, query_block=
     """
     if metric not in ("cosine", "euclidean"):
         raise ValueError(f'metric must be "cosine" or "euclidean", got {metric!r}')
-    q = x if queries is None else queries
-    if k < 1 or x.ndim != 2 or x.shape[1] < 1 or q.shape[1:] != x.shape[1:] or q.dtype != x.dtype:
+    itself = queries is None
+    queries = x if itself else queries
+    if k < 1 or x.ndim != 2 or x.shape[1] < 1 or queries.shape[1:] != x.shape[1:] or queries.dtype != x.dtype:
         raise ValueError(f"expected k >= 1 and rows of one width and type, got k = {k}, x {tuple(x.shape)} {x.dtype}, "
-                         f"queries {tuple(q.shape)} {q.dtype}")
-    if min(1 if block is None else block, 1 if query_block is None else query_block) < 1:
+                         f"queries {tuple(queries.shape)} {queries.dtype}")
+    if any(rows is not None and rows < 1 for rows in (block, query_block)):
         raise ValueError(f"expected blocks of 1 row or more, got query_block {query_block} and block {block}")
-    if not all(torch.isfinite(end) for rows in (x, queries) if rows is not None and rows.numel()
+    if not all(torch.isfinite(end) for rows in ([x] if itself else [x, queries]) if rows.numel()
                for end in rows.aminmax()):
         raise ValueError("expected finite numbers, got nan or inf")
-    itself = queries is None
     exclude_self = exclude_self and itself
     prepare = unit
     if metric == "euclidean":                               # |q|^2 + |x|^2 - 2 q x cancels: in float64, near the origin
         some = x[:: max(1, len(x) // 1024)].double()
         center = some.median(0)[0] if len(x) else some.new_zeros(x.shape[1])
         prepare = functools.partial(torch.sub, other=center)
-    queries = prepare(x if itself else queries)
+    queries = prepare(queries)
     k = max(0, min(k, len(x) - exclude_self))
     similarity = queries.new_full((len(queries), k), torch.finfo(queries.dtype).min)
     neighbours = torch.zeros(len(queries), k, dtype=torch.int64, device=x.device)

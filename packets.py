@@ -43,6 +43,7 @@ import textlogs
 
 DAY = 86_400
 SLACK = 300.0  # seconds by which packets may come late across midnight
+YEARS = range(1970, 9999)  # that a log's first line may have
 SHOWN = 3  # gaps between days that are told one by one
 FAR = 365 * DAY  # seconds by which a packet must be early for its clock not to have been set
 STRAY = 10, 0.1  # packets of a chunk, and share of them, that may be of days already finished
@@ -461,8 +462,8 @@ def _latest(limit):
 
 def _chain_years(files, year):
     """Set near what time each log begins: the first in `year`, the others where the one before ends."""
-    if not 1970 <= year < 9999:
-        raise ValueError(f"the year must lie in 1970..9998, got {year}")
+    if year not in YEARS:
+        raise ValueError(f"the year must lie in {YEARS[0]}..{YEARS[-1]}, got {year}")
     near, chained = _middle(year), False
     for file in files:
         file.near, file.latest = near, np.inf
