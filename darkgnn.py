@@ -31,18 +31,17 @@ import numpy as np
 import scipy
 import torch
 
-import darkvec
 import features
 import graph as graphs
 import knn
-import labels as ground_truth
-import packets
 import report
 import shard
 import state
-import synthetic
 import training
 import whiten
+from baselines import darkvec
+from traces import labels as ground_truth
+from traces import packets, synthetic
 
 MODELS = (*training.MODELS, "i-darkvec", "features")
 MIRAI = "Mirai-like"

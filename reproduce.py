@@ -40,10 +40,9 @@ import torch.nn.functional as F
 import darkgnn
 import graph as graphs
 import knn
-import packets
 import report
 import state
-import synthetic
+from traces import packets, synthetic
 
 HISTORIES = range(9)
 EPOCHS = (1, 5, 10, 15, 20, 25, 30)

@@ -25,7 +25,7 @@ import torch.distributed as dist
 import features
 import graph as graphs
 import knn
-import labels as ground_truth
+from traces import labels as ground_truth
 
 PATIENCE = timedelta(minutes=30)  # for a rank that is slow at reading; one that dies closes its connections at once
 sent = Counter()  # collective -> bytes of this rank's contributions so far

@@ -25,10 +25,10 @@ import scipy.sparse
 import torch
 from torch.optim.adam import adam
 
-import darkvec
 import graph as graphs
 import models
 import shard
+from baselines import darkvec
 
 MODELS = ("gcn", "i-gcn", "gcn-gru", "i-gcn-gru")
 PATIENCE = 3  # epochs without a better accuracy that end a static training

@@ -42,8 +42,8 @@ import features
 import graph as graphs
 import knn
 import models
-import synthetic
 import training
+from traces import synthetic
 
 HOSTS, PORTS, EDGES, HISTORY = 7566, 2501, 65000, 5  # an average day of the paper's month
 SECONDS = 3.0  # repeat a pair until it took about so long, at least three times

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import dpkt
 import numpy as np
 
-from captures import read_capture
+from traces.captures import read_capture
 
 SENDERS = {  # share of the packets -> TCP options, hex
     "ZMap, Masscan": (0.45, ""),

@@ -20,12 +20,11 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import darkvec
 import graph as graphs
-import labels as ground_truth
-import packets
 import report
-import synthetic
+from baselines import darkvec
+from traces import labels as ground_truth
+from traces import packets, synthetic
 
 
 class Gensim:

@@ -33,10 +33,9 @@ from bench import HISTORY, HOSTS, paper_day
 import features
 import graph as graphs
 import knn
-import packets
 import shard
-import synthetic
 import training
+from traces import packets, synthetic
 
 GIB = 2**30
 NETWORK = 10e9 / 8  # bytes a second of the computed table

@@ -19,7 +19,7 @@ import torch
 
 import darkgnn
 import knn
-import synthetic
+from traces import synthetic
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"

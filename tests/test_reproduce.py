@@ -16,7 +16,7 @@ import torch
 
 import darkgnn
 import reproduce
-import synthetic
+from traces import synthetic
 
 TINY = ["--hidden-width", 16, "--gcn-width", 8, "--embedding-width", 6, "--head-width", 4, "--top-ports", 40,
         "--device", "cpu"]

@@ -20,17 +20,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_state import equal, files_of
 
 import darkgnn
 import features
 import graph as graphs
 import knn
-import packets
 import shard
 import state
-import synthetic
 import training
+from tests.test_state import equal, files_of
+from traces import packets, synthetic
 
 ROOT = Path(__file__).resolve().parent.parent
 RANKS = [2, 3]

@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_darkgnn import ROOT, TINY, error_of, firewall_lines, run
 
 import darkgnn
 import graph as graphs
 import report
 import state
 import training
+from tests.test_darkgnn import ROOT, TINY, error_of, firewall_lines, run
 
 KILLS = int(os.environ.get("KILLS", "5"))
 FIRST = datetime.date(2021, 12, 26)
@@ -449,7 +449,7 @@ def test_class_names_keep_their_codes_when_the_lists_change():
 
 def test_progress_survives_packing(tmp_path):
     """pack and unpack, through a file's bytes, give a model that trains on exactly as the first does."""
-    from test_training import maker, snapshots
+    from tests.test_training import maker, snapshots
     days = snapshots(5, with_features=False)
     first = training.Progress(maker("i-gcn-gru", with_features=False)(), 1)
     for t, day in enumerate(days[:4], 1):

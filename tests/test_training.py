@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_graph import random_packets
 
 import graph as graphs
 import training
+from tests.test_graph import random_packets
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
 WIDTHS = {"n_features": 37, "hidden": 16, "gcn_out": 8, "n_out": 6, "head": 4}

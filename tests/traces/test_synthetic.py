@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import synthetic
+from traces import synthetic
 
 SCALE, SEED = 0.1, 3
 NAMES = synthetic.names()

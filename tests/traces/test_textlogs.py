@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import textlogs
+from traces import textlogs
 
 DTYPES = {
     "time": "float64", "src": "uint32", "dst": "uint32", "port": "int32", "length": "uint16", "ttl": "uint8",

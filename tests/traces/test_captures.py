@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captures import read_capture
+from traces.captures import read_capture
 
 MUTATIONS = int(os.environ.get("MUTATIONS", 2000))  # byte flips per format; a longer run sets it
-STORM = Path(__file__).resolve().parents[2] / "shared/data/pcap/spoofed-syn-storm.pcap"
+STORM = Path(__file__).resolve().parents[3] / "shared/data/pcap/spoofed-syn-storm.pcap"
 COLUMNS = {
     "time": np.float64, "src": np.uint32, "dst": np.uint32, "port": np.int32, "length": np.uint16, "ttl": np.uint8,
     "mss": np.uint16, "window": np.uint16, "timestamp": np.uint32, "seq": np.uint32,

@@ -38,8 +38,7 @@ from functools import partial
 
 import numpy as np
 
-import captures
-import textlogs
+from traces import captures, textlogs
 
 DAY = 86_400
 SLACK = 300.0  # seconds by which packets may come late across midnight

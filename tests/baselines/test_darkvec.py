@@ -6,7 +6,7 @@ import scipy.stats
 import torch
 import torch.nn.functional as F
 
-import darkvec
+from baselines import darkvec
 
 CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import labels
+from traces import labels
 
-FIREWALL = Path(__file__).resolve().parents[2] / "shared/data/firewall_labels.csv"
+FIREWALL = Path(__file__).resolve().parents[3] / "shared/data/firewall_labels.csv"
 
 
 def write(folder, **files):

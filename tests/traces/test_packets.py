@@ -17,11 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import packets
-import textlogs
-from packets import Packets, Summary, read_days
+from traces import packets, textlogs
+from traces.packets import Packets, Summary, read_days
 
-DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 real_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real traces are not here")
 DAY0 = datetime(2021, 7, 1, tzinfo=timezone.utc).timestamp()
 HEADER = "ts,src_ip,dst_ip,dst_port\n"
