@@ -1,6 +1,6 @@
 """Anything people have -> days of packet columns, and their ground truth.
 
-    packets.py    files and folders of any mix of formats in, one UTC day of packets out; what was read, what was skipped
+    packets.py    files and folders of any mix of formats in, one UTC day of packets out; what was skipped
     textlogs.py   tables and firewall logs
     captures.py   pcap and pcapng
     labels.py     ground truth: lists of addresses and blocks, the Mirai fingerprint
