@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from traces import packets, textlogs
+from traces import files, packets, streams, textlogs
 from traces.packets import Packets, Summary, read_days
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -143,7 +143,7 @@ def test_only_the_files_of_a_day_are_open_at_a_time(tmp_path, monkeypatch):
                 now[0] -= 1
             super().close()
 
-    monkeypatch.setattr(packets, "open", lambda path, mode: Counted(path), raising=False)
+    monkeypatch.setattr(streams, "open", lambda path, mode: Counted(path), raising=False)
     assert len(days(tmp_path)) == 60
     assert now[0] == 0 and 1 <= most[0] <= 3
 
@@ -225,7 +225,7 @@ def test_a_whole_member_keeps_its_last_line(tmp_path, monkeypatch):
     for damage in (b"garbage", gzip.compress(b"more")[:10]):
         path, summary = write(tmp_path / "a.gz", member + damage), Summary()
         assert sum(len(packet) for _, packet in days(path, summary)) == 2 and summary.rejected.total() == 1
-    monkeypatch.setattr(packets, "FEED", 2)                 # what is unzipped together with damage is lost
+    monkeypatch.setattr(streams, "FEED", 2)                 # what is unzipped together with damage is lost
     packer = zlib.compressobj(wbits=31)
     data = packer.compress((HEADER + rows(1, 2, 3, port=2323)[:-3]).encode()) + packer.flush(zlib.Z_FULL_FLUSH)
     path, summary = write(tmp_path / "a.gz", data + b"\xff" * 99), Summary()  # which begins no block
@@ -402,7 +402,7 @@ def test_a_few_packets_of_a_finished_day_are_rejected(tmp_path, monkeypatch):
 def test_strays_do_not_keep_the_whole_trace_waiting(tmp_path, monkeypatch, block, every):
     """With a time of 0 now and then, the first of them a day of its own, days come while the rest is still unread."""
     monkeypatch.setattr(textlogs, "BLOCK", block)
-    monkeypatch.setattr(packets, "PIECE", 1 << 12)
+    monkeypatch.setattr(streams, "PIECE", 1 << 12)
     text = HEADER + "".join(rows(*([-DAY0] if t % every == 0 else []), 60 * t) for t in range(1440 * 6))
     path, summary = write(tmp_path / "a.csv", text), Summary()
     got, read = [], []
@@ -474,7 +474,7 @@ def test_files_without_numbers_are_not_the_same(tmp_path, monkeypatch):
 
     for name in "ab":
         write(tmp_path / name, HEADER + rows(1))
-    monkeypatch.setattr(packets.os, "stat", numberless)
+    monkeypatch.setattr(files.os, "stat", numberless)
     ((_, packet),) = days([tmp_path / "a", tmp_path / "b"])
     assert len(packet) == 2
 
