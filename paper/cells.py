@@ -18,10 +18,12 @@ import torch
 import report
 import state
 from paper import adapter, experiments, flags
-from traces import packets
+from traces.files import files_below
+from traces.summary import Summary
 
-UNKEYED = ("input", "labels", "out", "quiet")  # settings that a result does not depend on, or that `identity` covers
-NO_RESULT = ("paper", "tests", "benchmarks")   # rooms that no run of darkgnn.py depends on
+# What KEY leaves out: settings that change no result, or that stand for the files; rooms that no run depends on.
+UNHASHED_SETTINGS = ("input", "labels", "out", "quiet")
+UNHASHED_ROOMS = ("paper", "tests", "benchmarks")
 
 
 def run_cells(experiment, planned, say, warn):
@@ -90,8 +92,8 @@ def _check_comparable(experiment, args, result):
 def cell_folder(args, name, settings):
     """OUT/cells/NAME-KEY for what depends on the input, on the code and on these settings, a dict."""
     inputs = [identity(paths or []) for paths in (args.input, args.labels)]
-    keyed = {name: value for name, value in settings.items() if name not in UNKEYED}
-    key = json.dumps([inputs, keyed, code_version()], sort_keys=True)
+    hashed = {setting: value for setting, value in settings.items() if setting not in UNHASHED_SETTINGS}
+    key = json.dumps([inputs, hashed, code_version()], sort_keys=True, default=str)
     return args.out / "cells" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
@@ -102,7 +104,7 @@ def identity(paths):
     """
     files = []
     for path in map(Path, paths):
-        found = packets.files_below(path, packets.Summary()) if path.is_dir() else [path]
+        found = files_below(path, Summary()) if path.is_dir() else [path]
         for file in map(Path, found):
             if not file.exists() or not stat.S_ISREG(file.stat().st_mode):
                 raise ValueError(f"{file}: expected a file or a folder, which every cell reads anew, got neither")
@@ -114,7 +116,7 @@ def identity(paths):
 def code_version():
     """Hash of the flat files and of every room that a result depends on, and the versions of the libraries."""
     root = Path(__file__).parent.parent
-    rooms = [path.parent for path in root.glob("*/__init__.py") if path.parent.name not in NO_RESULT]
+    rooms = [path.parent for path in root.glob("*/__init__.py") if path.parent.name not in UNHASHED_ROOMS]
     digest = hashlib.sha256()
     for path in sorted([*root.glob("*.py"), *(path for room in rooms for path in room.rglob("*.py"))]):
         digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")

@@ -6,7 +6,7 @@
     activity  active hosts by class and day
     f1        F1 by class and test day
 
-Imports darkgnn's rooms graph, knn and report, and paper.
+Imports graph (OTHER), knn (standardize), report and paper.
 """
 
 from pathlib import Path

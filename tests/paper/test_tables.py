@@ -83,6 +83,9 @@ def test_a_host_may_change_its_class(capsys, tmp_path):
     assert document["flags"] == "--mirai"
     assert {name: (row["days"], row["total"]["hosts"]) for name, row in document["classes"].items()} == \
         {"Mirai-like": (1, 1), "Unknown": (1, 1), "Total": (2, 1)}
+    write_trace(tmp_path, [])
+    code, _, complaint = run(capsys, "table2", "--input", tmp_path / "t.csv", "--mirai", "--out", tmp_path / "out")
+    assert code == 0 and complaint.count("no TCP sequence numbers") == 1
 
 
 def test_paper_totals_are_the_sums_of_its_classes():
