@@ -335,6 +335,17 @@ def test_joined_cosines_are_the_weighed_mean():
     assert joined.shape == (9, 11) and not steady.join(0 * z, 0 * y, 3).any()
 
 
+def test_the_view_with_more_signal_weighs_more():
+    """The weight is (2 s / s')^2, s and s' being the means of psi / (psi + 1); 4 where nothing is known of either."""
+    identity, one = torch.eye(2).double(), torch.tensor(2.0).double()
+    strong = steady.Axes(identity, torch.tensor([3.0, 1]).double(), one)      # s = (3/4 + 1/2) / 2
+    weak = steady.Axes(identity, torch.tensor([1 / 3, 1]).double(), one)      # s = (1/4 + 1/2) / 2
+    assert steady.join_weight(strong, weak) == pytest.approx((2 * 0.625 / 0.375) ** 2)
+    assert steady.join_weight(strong, strong) == 4
+    unknown = steady.find_axes(steady.new_memory(2).sums)
+    assert steady.join_weight(unknown, unknown) == 4
+
+
 def test_a_million_hosts_take_seconds():
     """A day of a million hosts, half of them known, within 60 s, and in float64 throughout from float32 vectors."""
     n = 1_000_000
