@@ -9,216 +9,93 @@ STATS(x) = sum, minimum, maximum, average, standard deviation (sample, n - 1; 0 
     7-11      STATS(packets per darknet address)     0
     12-36     STATS over the node's packets of: size, TTL, MSS, window, TCP timestamp (5 columns each)
 
-Packet fields are counted per edge and addresses per (host, address), in whole numbers, and then merged per node: exact,
-so that packets may come in any order, in any number of parts, and the same features result bit by bit. What a model
-reads is these columns scaled, per day, hosts and ports separately: by their maximum (the released code) or, beyond the
-paper, by rank:
-
-    n       nodes of the kind that day
-    r       (n,) rank of each node's value among them, 1..n; equal values share the average of their ranks
-    Phi     distribution function of the standard normal; x = Phi^-1((r - 0.5) / n), the column's normal scores
-
-Imports numpy and scipy only.
+First everything is counted, in whole numbers: `Moments` of sets of samples, which add up exactly, so that packets may
+come in any order and in any number of parts and the same features result bit by bit. Then `statistics` makes the
+columns of them, and `scale_by_maximum` what a model reads. Imports numpy only.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-import scipy.special
 
 FIELDS = ("length", "ttl", "mss", "window", "timestamp")  # packet columns of features 12-36, in this order
 N_FEATURES = 37
-NOTHING = np.iinfo(np.int64)  # the minimum of no samples is its max, the maximum its min
-AT_A_TIME = 1 << 16  # packets that are counted at once: they stay in the cache
+LOW_32 = np.uint64(0xFFFFFFFF)
+BITS_32 = np.uint64(32)
+MOST_PACKETS = 1 << 48  # of one host to one port or address
 
 
 class Moments(NamedTuple):
-    """What STATS needs of sets of samples, whole numbers in [0, 2^32): exact and mergeable, each (sets,) int64."""
-    n: np.ndarray             # samples
-    total: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    squares_high: np.ndarray  # sum of x^2 // 2^32
-    squares_low: np.ndarray   # sum of x^2 mod 2^32
+    """What STATS needs of sets of samples, exactly and so that it adds up. Sums are numbers in base 2^32, lowest digit
+    first, so that no square overflows."""
+    n: np.ndarray        # (sets,) int64     samples
+    low: np.ndarray      # (sets,) int64     smallest and
+    high: np.ndarray     # (sets,) int64     largest of them
+    total: np.ndarray    # (sets, 2) int64   their sum
+    squares: np.ndarray  # (sets, 3) int64   the sum of their squares
 
 
-def same(x):
-    return x
+class Counts(NamedTuple):
+    """A day's Moments: all that its features are made of."""
+    host_ports: Moments      # of packets per contacted port, by host
+    host_addresses: Moments  # of packets per contacted address, by host
+    host_fields: dict        # {name in FIELDS: Moments of the field over the packets, by host}
+    port_hosts: Moments      # of packets per contacting host, by port
+    port_fields: dict        # {name in FIELDS: Moments of the field over the packets, by port}
 
 
-def node_features(edge_host, edge_port, weight, n_hosts, n_ports, address, fields, order=None):
+def node_features(edge_host, edge_port, weight, n_hosts, n_ports, address, fields, order=None, packets=None):
     """The day's raw features x (N, 37) float64, hosts first, then ports (paper Table 1).
 
     edge_host, edge_port, weight (E,): the day's edges, sorted by (host, port), of weight >= 1. address (n,): the
     darknet address of each packet, unsigned 32-bit; fields: {name in FIELDS: (n,) whole numbers in [0, 2^32) per
-    packet, 0 = option absent}. order (sum of weight,) int64: which packets are the edges', one edge after the other, as
-    graph.build_graph gives it; None where the columns are in that order. A field that is not in `fields` gives zeros in
-    its five columns. Raises ValueError if order, or without it the columns, are not as long as the edges have packets,
-    columns differ in length, a field's name is unknown, or values are no whole numbers in [0, 2^32).
+    packet, 0 = option absent}. order (n_kept,) int64: which entries are the edges', one edge after the other, as
+    graph.build_graph gives it; None where the columns are in that order. packets (n,): how many packets each entry
+    stands for; None: one. A field that is not in `fields` gives zeros in its five columns.
+    Raises ValueError if order, or without it the columns, do not hold the packets of the edges, columns differ in
+    length, a field's name is unknown, or values are no whole numbers in their range.
     """
     weight = np.asarray(weight, np.int64)
-    n = int(weight.sum())
-    if order is not None and (len(order) != n or (n and not 0 <= order.min() <= order.max() < len(address))):
-        raise ValueError(f"order must hold the packets of the edges, {n} of 0..{len(address) - 1}, got {len(order)}"
-                         + (f" of {order.min()}..{order.max()}" if len(order) else ""))
-    if unknown := set(fields) - set(FIELDS):
+    columns = {"addresses": address, **fields, **({} if packets is None else {"packets": packets})}
+    check_columns(weight, columns, order)
+    if order is not None:
+        columns = {name: column[order] for name, column in columns.items()}
+    address, packets = columns.pop("addresses"), columns.pop("packets", None)
+    entries = weight if packets is None else entries_of_edges(weight, packets)
+    start = np.cumsum(entries) - entries
+    per_edge = {name: moments_of_runs(column, start, packets) for name, column in columns.items()}
+    contacted, _, per_address = packets_per_address(np.repeat(edge_host, entries), address, packets)
+    return statistics(count(edge_host, edge_port, weight, n_hosts, n_ports, contacted, per_address, per_edge))
+
+
+def check_columns(weight, columns, order=None):
+    """Raise the errors that `node_features` names. columns: {what: (n,)}, the addresses first."""
+    if unknown := set(columns) - {"addresses", "packets", *FIELDS}:
         raise ValueError(f"fields must be among {', '.join(FIELDS)}, got {', '.join(sorted(unknown))}")
-    length, of = (n, "packet of the edges") if order is None else (len(address), "address")
-    for name, column in {"addresses": address, **fields}.items():
-        if len(column) != length:
-            raise ValueError(f"{name} must hold one value per {of}, {length}, got {len(column)}")
+    n, what = len(columns["addresses"]), "address"
+    if order is None and "packets" not in columns:
+        n, what = int(weight.sum()), "packet of the edges"
+    for name, column in columns.items():
+        if len(column) != n:
+            raise ValueError(f"{name} must hold one value per {what}, {n}, got {len(column)}")
         if column.dtype.kind not in "iu":
             raise ValueError(f"{name} must be integers, got {column.dtype}")
         if len(column) and not (column.min() >= 0 and column.max() < 1 << 32):
             raise ValueError(f"{name} must lie in [0, 2^32), got {column.min()}..{column.max()}")
-
-    address, per_edge = moments_of_edges(weight, {"address": address, **fields}, order)
-    contacted, _, packets = packets_per_address(np.repeat(edge_host, weight), address)
-    return merged_features(edge_host, edge_port, weight, n_hosts, n_ports, contacted, packets,
-                           edge_host, edge_port, per_edge)
-
-
-def moments_of_edges(weight, columns, order=None):
-    """Packets' columns {"address": (n,), name: (n,), ...} -> (their addresses edge by edge, {name: Moments (E,)}).
-
-    Weight (E,) >= 1, columns of whole numbers in [0, 2^32) and order as node_features takes them; addresses
-    (sum of weight,).
-    """
-    names = [name for name in columns if name != "address"]
-    records = None if order is None else as_records(columns)
-    end, edge = np.cumsum(weight), 0
-    start, addresses, moments = end - weight, [columns["address"][:0]], {name: [single(weight[:0])] for name in names}
-    while edge < len(weight):                               # as many edges as there are AT_A_TIME packets of, or one
-        edges = slice(edge, max(edge + 1, np.searchsorted(end, start[edge] + AT_A_TIME)))
-        packets, edge = slice(start[edge], end[edges.stop - 1]), edges.stop
-        part = {name: column[packets] for name, column in columns.items()} if order is None else \
-            records.take(order[packets])
-        addresses.append(part["address"])
-        for name in names:
-            moments[name].append(moments_of_runs(part[name], start[edges] - packets.start, weight[edges]))
-    return np.concatenate(addresses), {name: Moments(*map(np.concatenate, zip(*moments[name]))) for name in names}
+    if order is not None and len(order) and not 0 <= order.min() <= order.max() < n:
+        raise ValueError(f"order must hold numbers of 0..{n - 1}, got {order.min()}..{order.max()}")
+    kept = n if order is None else len(order)
+    if "packets" in columns:
+        packets = columns["packets"] if order is None else columns["packets"][order]
+        kept = int(packets.sum(dtype=np.int64))
+    if kept != weight.sum():
+        raise ValueError(f"the entries must hold the packets of the edges, {weight.sum()}, got {kept}")
 
 
-def as_records(columns):
-    """Columns {name: (n,)} of whole numbers below 2^32 as one array (n,) of records {name: number}.
-
-    To fetch a packet in any order then is one access to memory, not one per column. Records fill up 16 bytes, or 32:
-    numpy moves items of these sizes faster than others.
-    """
-    kinds = [column.dtype if column.itemsize <= 4 else np.dtype(np.uint32) for column in columns.values()]
-    ends = np.cumsum([kind.itemsize for kind in kinds])
-    records = np.empty(len(columns["address"]), {
-        "names": list(columns), "formats": kinds, "offsets": [0, *ends[:-1]], "itemsize": -(-ends[-1] // 16) * 16})
-    for i in range(0, len(records), AT_A_TIME):
-        for name, column in columns.items():
-            records[name][i : i + AT_A_TIME] = column[i : i + AT_A_TIME]
-    return records
-
-
-def merged_features(edge_host, edge_port, weight, n_hosts, n_ports, contacted, packets, host_of, port_of, fields,
-                    total=same):
-    """`node_features` from what was counted before: x (N, 37) float64.
-
-    contacted, packets (pairs,): the host and the packets of each distinct pair of a host and a darknet address.
-    fields: {name: Moments of any parts (m,) of the packets}, of host host_of (m,) to port port_of (m,). total(Moments
-    of the ports) -> Moments: theirs over all processes, where edges and parts are those of one process's own hosts.
-    """
-    x = np.zeros((n_hosts + n_ports, N_FEATURES))
-    host, port = x[:n_hosts], x[n_hosts:]                   # views: the rows of hosts and of ports
-
-    edges = single(weight)                                  # one sample per edge: its packets
-    of_host, of_port = merge(edges, edge_host, n_hosts), total(merge(edges, edge_port, n_ports))
-    host[:, 0], host[:, 1:6] = of_host.n, stats(of_host)
-    port[:, 0], port[:, 1:6] = of_port.n, stats(of_port)
-
-    of_host = merge(single(packets), contacted, n_hosts)
-    host[:, 6], host[:, 7:12] = of_host.n, stats(of_host)
-
-    for i, name in enumerate(FIELDS):
-        if name in fields:
-            columns = slice(12 + 5 * i, 17 + 5 * i)
-            host[:, columns] = stats(merge(fields[name], host_of, n_hosts))
-            port[:, columns] = stats(total(merge(fields[name], port_of, n_ports)))
-    return x
-
-
-def scale_by_maximum(x, n_hosts, most=same):
-    """Every column divided by its maximum of the day, hosts and ports separately: (N, 37) float32 in [0, 1].
-
-    A column whose maximum is 0 stays 0. x (N, 37), hosts first. most(maxima (37,)) -> (37,): those over all processes,
-    where x is one process's share of the nodes.
-    """
-    scaled = np.empty(x.shape, np.float32)
-    for rows in (slice(0, n_hosts), slice(n_hosts, None)):
-        top = most(x[rows].max(axis=0, initial=0))
-        scaled[rows] = x[rows] / np.where(top > 0, top, 1)
-    return scaled
-
-
-def scale_by_rank(x, n_hosts, ranks=None, total=same):
-    """Every column's normal scores over the day's nodes, hosts and ports separately: (N, 37) float32.
-
-    x = Phi^-1((r - 0.5) / n): only the order of a column's values counts, not how heavy its tail is. A constant
-    column becomes 0. x (N, 37), hosts first. ranks, total: `average_ranks` and a sum over all processes, where x is
-    one process's share of the hosts.
-    """
-    scaled = np.empty(x.shape, np.float32)
-    for rows, ranks_of, n in ((slice(0, n_hosts), ranks or average_ranks, total(n_hosts)),
-                              (slice(n_hosts, None), average_ranks, len(x) - n_hosts)):
-        r = ranks_of(x[rows].astype(np.float32))            # float32: what the model could tell apart
-        scaled[rows] = scipy.special.ndtri((r - 0.5) / max(n, 1))
-    return scaled
-
-
-def average_ranks(x):
-    """Ranks 1..n of each column's values, ties sharing the average of theirs: x (n, columns) -> float64."""
-    order = np.argsort(x, axis=0)                           # (n, columns)
-    ascending = np.take_along_axis(x, order, axis=0)
-    i = np.broadcast_to(np.arange(len(x))[:, None], x.shape)
-    rises = ascending[1:] != ascending[:-1]                 # between i and i + 1: a run of equal values ends
-    first, last = np.zeros(x.shape, np.int64), np.full(x.shape, len(x) - 1)
-    first[1:], last[:-1] = np.where(rises, i[1:], 0), np.where(rises, i[:-1], len(x) - 1)
-    first = np.maximum.accumulate(first)                    # of the run that holds place i
-    last = np.minimum.accumulate(last[::-1])[::-1]
-    ranks = np.empty(x.shape)
-    np.put_along_axis(ranks, order, (first + last) / 2 + 1, axis=0)
-    return ranks
-
-
-def stats(m):
-    """STATS of each set: sum, minimum, maximum, average, sample standard deviation -> (sets, 5) (paper 3.1).
-
-    A set without samples gives zeros.
-    """
-    average = m.total / np.maximum(m.n, 1)
-    n, total = m.n.astype(object), m.total.astype(object)   # Python's integers: no rounding, no overflow
-    squares = m.squares_high.astype(object) * (1 << 32) + m.squares_low
-    variance = (n * squares - total * total) / np.maximum(n * (n - 1), 1)  # = sum of (x - average)^2 / (n - 1)
-    deviation = np.sqrt(variance.astype(np.float64))
-    return np.where(m.n[:, None] > 0, np.stack([m.total, m.low, m.high, average, deviation], axis=1), 0)
-
-
-def single(x):
-    """Moments of sets of one sample each, x (sets,)."""
-    return moments_of_runs(x, np.arange(len(x)), np.ones(len(x), np.int64))
-
-
-def moments_of_runs(x, start, length):
-    """Moments of consecutive runs of x (n,) unsigned; run i holds x[start[i] : start[i] + length[i]], length >= 1."""
-    x = x.astype(np.uint64)
-    squares = x * x                                         # below 2^64
-    high, low = squares >> np.uint64(32), squares & np.uint64(0xFFFFFFFF)
-    sums = [np.add.reduceat(part, start) for part in (x, high, low)]
-    low, high = np.minimum.reduceat(x, start), np.maximum.reduceat(x, start)
-    return Moments(*(part.astype(np.int64) for part in (length, sums[0], low, high, sums[1], sums[2])))
-
-
-def merge(parts, group, n_groups):
-    """Moments of unions: set i of `parts` goes into group[i] in [0, n_groups). The one place that sums over hosts."""
-    out = Moments(*(np.full(n_groups, fill) for fill in (0, 0, NOTHING.max, NOTHING.min, 0, 0)))
-    for add, into, part in zip((np.add, np.add, np.minimum, np.maximum, np.add, np.add), out, parts):
-        add.at(into, group, part)
-    return out
+def entries_of_edges(weight, packets):
+    """How many entries each edge has, (E,) int64: packets (n,) of the entries, edge by edge, weight (E,) their sums."""
+    end = np.searchsorted(np.cumsum(packets, dtype=np.int64), np.cumsum(weight)) + 1
+    return np.diff(end, prepend=0)
 
 
 def packets_per_address(host, address, packets=None):
@@ -226,13 +103,140 @@ def packets_per_address(host, address, packets=None):
 
     host (n,) indices and address (n,) unsigned 32-bit values, one entry per packet or, with packets (n,), per so many.
     """
-    pair = host.astype(np.uint64) << np.uint64(32) | address.astype(np.uint64)
+    pair = host.astype(np.uint64) << BITS_32 | address.astype(np.uint64)
     if packets is None:
         pair.sort()
     else:
         order = pair.argsort()
-        pair, packets = pair[order], packets[order]
+        pair, packets = pair[order], packets[order].astype(np.int64)
     start = np.flatnonzero(np.append(True, pair[1:] != pair[:-1])[: len(pair)])
-    count = np.diff(np.append(start, len(pair))) if packets is None else np.add.reduceat(packets, start)
+    if packets is None or not len(start):
+        packets = np.diff(np.append(start, len(pair)))
+    else:
+        packets = np.add.reduceat(packets, start)
     pair = pair[start]
-    return (pair >> np.uint64(32)).astype(np.int64), (pair & np.uint64(0xFFFFFFFF)).astype(np.int64), count
+    return (pair >> BITS_32).astype(np.int64), (pair & LOW_32).astype(np.int64), packets
+
+
+# -- counting ---------------------------------------------------------------------------------------------------------
+
+def count(edge_host, edge_port, weight, n_hosts, n_ports, contacted, per_address, fields, host_of=None, port_of=None):
+    """The day's Counts.
+
+    contacted, per_address (pairs,): the host and the packets of each distinct pair of a host and a darknet address.
+    fields: {name: Moments of parts (m,) of the packets}, of host host_of (m,) to port port_of (m,); None: a part per
+    edge.
+    """
+    host_of, port_of = edge_host if host_of is None else host_of, edge_port if port_of is None else port_of
+    edges = moments_of_counts(weight)
+    return Counts(
+        merge(edges, edge_host, n_hosts),
+        merge(moments_of_counts(per_address), contacted, n_hosts),
+        {name: merge(parts, host_of, n_hosts) for name, parts in fields.items()},
+        merge(edges, edge_port, n_ports),
+        {name: merge(parts, port_of, n_ports) for name, parts in fields.items()})
+
+
+def moments_of_runs(x, start, packets=None):
+    """Moments of consecutive runs of x (n,), whole numbers in [0, 2^32); a run begins at each of start (runs,).
+
+    packets (n,) in [1, 2^32): how many samples each entry of x stands for; None: one.
+    """
+    x = x.astype(np.uint64)
+    square = x * x                                          # below 2^64
+    total, squares = [x], [square & LOW_32, square >> BITS_32]
+    n = np.diff(np.append(start, len(x)))
+    if packets is not None:
+        packets = packets.astype(np.uint64)
+        n = np.add.reduceat(packets, start).astype(np.int64) if len(start) else n
+        total, squares = digits_of_products(total, packets), digits_of_products(squares, packets)
+    total, squares = ([np.add.reduceat(digit, start).astype(np.int64) if len(start) else n for digit in digits]
+                      for digits in (total, squares))
+    low, high = (extreme.reduceat(x, start).astype(np.int64) if len(start) else n
+                 for extreme in (np.minimum, np.maximum))
+    zero = np.zeros_like(n)
+    return Moments(n, low, high, np.stack([*total, zero][:2], 1), np.stack([*squares, zero][:3], 1))
+
+
+def digits_of_products(digits, packets):
+    """The digits of a number in base 2^32, each below 2^32, multiplied by packets (n,) below 2^32: one digit more."""
+    products = [digit * packets for digit in digits]        # below 2^64
+    low, high = [p & LOW_32 for p in products], [p >> BITS_32 for p in products]
+    return [low[0], *(a + b for a, b in zip(low[1:], high)), high[-1]]
+
+
+def moments_of_counts(x):
+    """Moments of sets of one sample each, x (sets,) packets in [0, MOST_PACKETS)."""
+    if len(x) and x.max() >= MOST_PACKETS:
+        raise ValueError(f"a host's packets to one port or address must be fewer than 2^48, got {x.max()}")
+    x = x.astype(np.uint64)
+    low, high = x & LOW_32, x >> BITS_32                    # x^2 = low^2 + 2 low high 2^32 + high^2 2^64
+    square, mixed = low * low, np.uint64(2) * low * high
+    squares = [square & LOW_32, (square >> BITS_32) + (mixed & LOW_32), (mixed >> BITS_32) + high * high]
+    x = x.astype(np.int64)
+    return Moments(np.ones_like(x), x, x, np.stack([low, high], 1).astype(np.int64),
+                   np.stack(squares, 1).astype(np.int64))
+
+
+def merge(parts, group, n_groups):
+    """Moments of unions: set i of `parts` goes into group[i] in [0, n_groups)."""
+    most, least = np.iinfo(np.int64).max, np.iinfo(np.int64).min
+    n, low, high = np.zeros(n_groups, np.int64), np.full(n_groups, most), np.full(n_groups, least)
+    np.add.at(n, group, parts.n)
+    np.minimum.at(low, group, parts.low)
+    np.maximum.at(high, group, parts.high)
+    total, squares = np.zeros((2, n_groups), np.int64), np.zeros((3, n_groups), np.int64)
+    for sums, digits in ((total, parts.total), (squares, parts.squares)):
+        for i in range(len(sums)):
+            np.add.at(sums[i], group, digits[:, i])
+    return Moments(n, low, high, total.T, squares.T)
+
+
+# -- from counts to features ------------------------------------------------------------------------------------------
+
+def statistics(counts):
+    """The raw features of the day's Counts: x (N, 37) float64, hosts first, then ports (paper Table 1)."""
+    n_hosts = len(counts.host_ports.n)
+    x = np.zeros((n_hosts + len(counts.port_hosts.n), N_FEATURES))
+    host, port = x[:n_hosts], x[n_hosts:]                   # views: the rows of hosts and of ports
+    host[:, 0], host[:, 1:6] = counts.host_ports.n, stats(counts.host_ports)
+    port[:, 0], port[:, 1:6] = counts.port_hosts.n, stats(counts.port_hosts)
+    host[:, 6], host[:, 7:12] = counts.host_addresses.n, stats(counts.host_addresses)
+    for i, name in enumerate(FIELDS):
+        if name in counts.host_fields:
+            columns = slice(12 + 5 * i, 17 + 5 * i)
+            host[:, columns], port[:, columns] = stats(counts.host_fields[name]), stats(counts.port_fields[name])
+    return x
+
+
+def stats(m):
+    """STATS of each set: sum, minimum, maximum, average, sample standard deviation -> (sets, 5) (paper 3.1).
+
+    A set without samples gives zeros.
+    """
+    n, total, squares = m.n.astype(object), whole(m.total), whole(m.squares)  # Python's integers: no rounding
+    average = total / np.maximum(n, 1)
+    variance = (n * squares - total * total) / np.maximum(n * (n - 1), 1)  # = sum of (x - average)^2 / (n - 1)
+    columns = [total, m.low, m.high, average, np.sqrt(variance.astype(np.float64))]
+    return np.where(m.n[:, None] > 0, np.stack([column.astype(np.float64) for column in columns], 1), 0)
+
+
+def whole(digits):
+    """Numbers from their digits in base 2^32, (sets, digits) int64 -> (sets,) of Python's integers."""
+    return sum((digits[:, i].astype(object) * (1 << 32 * i) for i in range(digits.shape[1])), 0)
+
+
+def scale_by_maximum(x, n_hosts, maxima=None):
+    """Every column divided by its maximum of the day, hosts and ports separately: (N, 37) float32 in [0, 1].
+
+    A column whose maximum is 0 stays 0. x (N, 37), hosts first; maxima (2, 37): those of hosts and of ports where x
+    holds a part of the day's nodes, else None.
+    """
+    maxima = maxima_of(x, n_hosts) if maxima is None else maxima
+    divisor = np.where(maxima > 0, maxima, 1)
+    return np.concatenate([x[:n_hosts] / divisor[0], x[n_hosts:] / divisor[1]]).astype(np.float32)
+
+
+def maxima_of(x, n_hosts):
+    """The maxima of each column of x (N, 37) over its hosts, the first n_hosts rows, and over its ports: (2, 37)."""
+    return np.stack([x[:n_hosts].max(axis=0, initial=0), x[n_hosts:].max(axis=0, initial=0)])

@@ -10,136 +10,14 @@
     norm        batch normalization over the nodes of day t, in training and inference alike
     pretext     log softmax(Linear 2 (ReLU(Linear 64 (z_host, z_port)))): is there an edge?   LinkPredictor
 
-"i-" (incremental) is a way of training, not a model. The plain forms are `GCN.forward` and `GRU.forward`; the
-embedders use identities that give the same function with far less work, each stated where it stands and held to the
-plain form by a test. Sparse operators come as pairs (A, A_T), the CSR tensor and its transpose. Imports torch only.
+"i-" (incremental) is a way of training, not a model. Imports torch only.
 """
 
 import math
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import checkpoint
-
-MANY = 1.5  # nodes for each row wanted of them: where there are more, propagating first is the faster order
-ROWS_OF_GRU = 8192  # rows of a GRU step computed at once with low_memory
-AT_A_TIME = {"cpu": 1 << 20, "cuda": 1 << 26}  # numbers of a hidden layer: what a cache holds; a GPU wants few launches
-
-
-class Propagate(torch.autograd.Function):
-    """A z with the gradient A_T g, for sparse A: autograd's own would transpose A at every step."""
-
-    @staticmethod
-    def forward(ctx, A, A_T, z):
-        ctx.A_T = A_T
-        return A @ z
-
-    @staticmethod
-    def backward(ctx, g):
-        return None, None, ctx.A_T @ g.contiguous()
-
-
-# function(*inputs), with its inputs alone kept: the backward pass computes the rest anew, to the same values.
-recompute = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
-
-
-def mean_of_rows(z):
-    return z.mean(0)
-
-
-def with_bias(x, W, b):
-    """x W + b = [x 1] [W; b]: the two factors, whose product needs no pass over the result to add the bias.
-
-    x is data here; ValueError if it requires gradients.
-    """
-    if x.requires_grad:
-        raise ValueError("expected an x that requires no gradient; GCN.forward has gradients of x")
-    return torch.cat([x, x.new_ones(len(x), 1)], 1), torch.cat([W, b[None]])
-
-
-def rows_of(z, who):
-    """z[who]; all of z for None."""
-    return z if who is None else z.index_select(0, who)
-
-
-def propagate(operator, z):
-    """A z, (rows of A, d), for operator = (A, A_T) and z (columns of A, d): the weighted sums over neighbours.
-
-    An operator (A, A_T, complete) is one process's share of a larger one: complete(A z) adds what the others hold.
-    """
-    return completed(operator, Propagate.apply(*operator[:2], z))
-
-
-def completed(operator, z):
-    """z = A z' of one process's share with what the others hold added; z itself for a plain (A, A_T)."""
-    return operator[2](z) if len(operator) > 2 else z
-
-
-class HiddenProduct(torch.autograd.Function):
-    """ReLU(x W1 + b1) W, a block of rows at a time.
-
-    The hidden layer (N, 1024) is the largest thing in the model. By blocks it never leaves the cache, and the
-    backward pass computes it again from x (37 wide: a few percent of the work) instead of keeping it. x is data: it
-    gets no gradient.
-    """
-
-    @staticmethod
-    def forward(ctx, x, W1, b1, W):
-        x, W1 = with_bias(x, W1, b1)
-        ctx.save_for_backward(x, W1, W)
-        out = x.new_empty(len(x), W.shape[1])
-        for rows in blocks(len(x), len(W), x.device):
-            torch.mm((x[rows] @ W1).relu_(), W, out=out[rows])
-        return out                                          # (N, out)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, g):
-        x, W1, W = ctx.saved_tensors
-        g_W1, g_W = torch.zeros_like(W1), torch.zeros_like(W)
-        for rows in blocks(len(x), len(W), x.device):
-            z = (x[rows] @ W1).relu_()
-            g_W.addmm_(z.T, g[rows])
-            g_z = torch.ops.aten.threshold_backward(g[rows] @ W.T, z, 0)  # gradient where z > 0, else 0
-            g_W1.addmm_(x[rows].T, g_z)
-        return None, g_W1[:-1], g_W1[-1], g_W
-
-
-class PropagatedHidden(torch.autograd.Function):
-    """S ReLU(x W1 + b1) for sparse S, given with its transpose, a block of the hidden layer's columns at a time.
-
-    As above, the hidden layer itself is never there as a whole. x is data.
-    """
-
-    @staticmethod
-    def forward(ctx, S, S_T, x, W1, b1):
-        x, W1 = with_bias(x, W1, b1)
-        ctx.S_T = S_T
-        ctx.save_for_backward(x, W1)
-        out = x.new_empty(S.shape[0], W1.shape[1])
-        for columns in blocks(W1.shape[1], len(x), x.device):
-            out[:, columns] = S @ (x @ W1[:, columns]).relu_()
-        return out                                          # (rows of S, hidden)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, g):
-        x, W1 = ctx.saved_tensors
-        g_W1 = torch.empty_like(W1)
-        for columns in blocks(W1.shape[1], len(x), x.device):
-            z = (x @ W1[:, columns]).relu_()
-            g_z = torch.ops.aten.threshold_backward(ctx.S_T @ g[:, columns].contiguous(), z, 0)
-            g_W1[:, columns] = x.T @ g_z
-        return None, None, None, g_W1[:-1], g_W1[-1]
-
-
-def blocks(n, width, device):
-    """Slices of 0..n-1 whose items, `width` numbers each, fill the device's AT_A_TIME; of 32 items at least."""
-    step = max(32, AT_A_TIME[device.type] // width)
-    return [slice(start, start + step) for start in range(0, n, step)]
 
 
 class GraphConvolution(nn.Module):
@@ -150,83 +28,26 @@ class GraphConvolution(nn.Module):
         self.W = nn.Parameter(nn.init.xavier_uniform_(torch.empty(n_in, n_out)))
         self.b = nn.Parameter(torch.zeros(n_out))
 
-    def forward(self, operator, z):
-        z = z @ self.W                                      # (N, out)   transform
-        return propagate(operator, z) + self.b              # (N, out)   propagate
-
-
-class GCN(nn.Module):
-    """The paper's graph convolution, L = 3 counting the input: 37 -> 1024 -> 512.
-
-    n_features None: no node features. The input is then the identity, one row of the first W per node ever seen
-    (`grow` adds rows), and x @ W is a look-up of rows: no dense identity is ever formed.
-    """
-
-    def __init__(self, n_features=37, hidden=1024, out=512):
-        super().__init__()
-        self.first = NodeRows(hidden) if n_features is None else GraphConvolution(n_features, hidden)
-        self.second = GraphConvolution(hidden, out)
-
-    def forward(self, operator, x):
-        """The plain form. x (N, n_features), or without features the nodes' rows (N,) int64 -> z (N, out)."""
-        z = torch.relu(self.first(operator, x))             # (N, hidden)
-        return self.second(operator, z)                     # (N, out)
-
-    def followed_by(self, weight, bias):
-        """The last layer and a linear map after it as one: (W2 weight, b2 weight + bias), for `linear_of`."""
-        return self.second.W @ weight, self.second.b @ weight + bias  # (hidden, n_out), (n_out,)
-
-    def linear_of(self, rows, x, W, b, many=None):
-        """z[rows] @ weight + bias, (R, n_out), of the last layer's z, which is never formed.
-
-        (W, b) is self.followed_by(weight, bias). Exact identities:
-
-        A_hat (x W1) = (A_hat x) W1: propagation of the input does not depend on weights and is done beforehand;
-        (A_hat z W2 + b2) weight = A_hat (z (W2 weight)) + b2 weight;
-        rows of A_hat z are products of rows of A_hat: only the rows wanted are propagated;
-        A_hat (z W) = (A_hat z) W: where `many` times (None: MANY) as many nodes are there as rows wanted, these are
-        propagated first, which is faster, and keeps (R, hidden) numbers for the backward pass.
-
-        rows = (S, S_T): the R rows of A_hat that are wanted, see graph.rows_for; a column past the N nodes' stands for
-        nodes absent on this day, whose z is ReLU(b1) W2 + b2.
-        x: with node features those of A_hat x, with one zero row below: a row for each column of S. It is data: if it
-        requires gradients, which `forward` has, that is a ValueError. Without features a triple (A_hat operator, some
-        rows of W1, which of them are the N nodes' and below those of the absent nodes), see `looked_up`.
-        """
-        if isinstance(self.first, NodeRows):
-            operator, W_some, which = x
-            N = operator[0].shape[0]
-            present, absent = W_some.index_select(0, which).split([N, len(which) - N])
-            z = torch.cat([propagate(operator, present), absent]) + self.first.b  # absent: the self-loop alone
-            z = propagate(rows, torch.relu(z) @ W)          # (R, n_out)
-        elif len(x) > (many or MANY) * rows[0].shape[0]:
-            z = completed(rows, PropagatedHidden.apply(*rows[:2], x, self.first.W, self.first.b) @ W)
-        else:
-            z = propagate(rows, HiddenProduct.apply(x, self.first.W, self.first.b, W))
-        return z.add_(b)                                    # in place: one (R, n_out) less to touch
-
-    def looked_up(self, days):
-        """A window's days, tuples (rows, x, ...), with each x as `linear_of` takes it.
-
-        Without node features x comes as (A_hat operator, nodes, which), `nodes` being the rows of W1 that the window
-        needs, the same on all days. They are looked up once: the gradient of a look-up is as large as W1.
-        """
-        if not isinstance(self.first, NodeRows):
-            return days
-        W_some = self.first.W.index_select(0, days[0][1][1])
-        return [(rows, (operator, W_some, which), *more) for rows, (operator, _, which), *more in days]
+    def forward(self, A_hat, z):
+        if len(self.W) < self.W.shape[1]:                   # (A_hat z) W = A_hat (z W): the narrower is propagated
+            return (A_hat @ z) @ self.W + self.b            # (N, out)
+        return A_hat @ (z @ self.W) + self.b                # (N, out)
 
 
 class NodeRows(nn.Module):
-    """First layer on identity input, A_hat W + b: W (nodes ever seen, out), one row per node."""
+    """The first layer without node features, A_hat x W + b with x the identity: W has one row per node ever seen.
+
+    x W is then a look-up of rows; no dense identity is ever formed.
+    """
 
     def __init__(self, n_out):
         super().__init__()
         self.W = nn.Parameter(torch.empty(0, n_out))
         self.b = nn.Parameter(torch.zeros(n_out))
 
-    def forward(self, operator, rows):
-        return propagate(operator, self.W.index_select(0, rows)) + self.b   # (N, out)
+    def forward(self, A_hat, rows):
+        z = self.W.index_select(0, rows)                    # (N, out)   transform; rows (N,) int64
+        return A_hat @ z + self.b                           # (N, out)   propagate
 
     def grow(self, n, generator):
         """`n` more rows, uniform with the variance 1 / out (the input of a node is one-hot, its fan-in 1).
@@ -236,6 +57,20 @@ class NodeRows(nn.Module):
         fresh = torch.rand(n, self.W.shape[1], generator=generator, device=self.W.device)
         fresh = (2 * fresh - 1) * (3 / self.W.shape[1]) ** 0.5
         self.W.data, self.W.grad = torch.cat([self.W.data, fresh.to(self.W.dtype)]), None
+
+
+class GCN(nn.Module):
+    """The paper's graph convolution, L = 3 counting the input: 37 -> 1024 -> 512. n_features None: without them."""
+
+    def __init__(self, n_features=37, hidden=1024, out=512):
+        super().__init__()
+        self.first = NodeRows(hidden) if n_features is None else GraphConvolution(n_features, hidden)
+        self.second = GraphConvolution(hidden, out)
+
+    def forward(self, A_hat, x):
+        """A_hat (N, N); x (N, n_features), or without features the nodes' rows (N,) int64 -> z (N, out)."""
+        z = torch.relu(self.first(A_hat, x))                # (N, hidden)
+        return self.second(A_hat, z)                        # (N, out)
 
 
 class GRU(nn.Module):
@@ -258,8 +93,8 @@ class GRU(nn.Module):
     def forward(self, x):
         """x (steps, N, n_in) -> h (N, E) after the last step; h = 0 before the first."""
         h = x.new_zeros(x.shape[1], len(self.U))
-        for x_W in x @ self.W + self.b:                     # all steps' input products in one
-            h = self.step(x_W, h)
+        for x_t in x:
+            h = self.step(x_t @ self.W + self.b, h)
         return h
 
     def step(self, x_W, h):
@@ -272,40 +107,10 @@ class GRU(nn.Module):
         return torch.lerp(n, h, u)                          # (1 - u) * n + u * h
 
 
-class StepByBlocks(torch.autograd.Function):
-    """GRU.step by blocks of rows; the backward pass computes each block's gates again instead of keeping them."""
-
-    @staticmethod
-    def forward(ctx, gru, inputs, h, U, c):
-        ctx.gru = gru
-        ctx.save_for_backward(inputs, h, U, c)
-        out = torch.empty_like(h)
-        for start in range(0, len(h), ROWS_OF_GRU):
-            rows = slice(start, start + ROWS_OF_GRU)
-            out[rows] = gru.step(inputs[rows], h[rows])
-        return out                                          # (N, E)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, g):
-        inputs, h, U, c = ctx.saved_tensors
-        g_inputs, g_h, g_U, g_c = (torch.zeros_like(z) for z in (inputs, h, U, c))
-        for start in range(0, len(h), ROWS_OF_GRU):
-            rows = slice(start, start + ROWS_OF_GRU)
-            x, z = inputs[rows].detach().requires_grad_(), h[rows].detach().requires_grad_()
-            with torch.enable_grad():
-                out = ctx.gru.step(x, z)
-            g_inputs[rows], g_h[rows], more_U, more_c = torch.autograd.grad(out, (x, z, U, c), g[rows])
-            g_U += more_U
-            g_c += more_c
-        return None, g_inputs, g_h, g_U, g_c
-
-
 class ActiveNorm(nn.Module):
-    """Batch normalization by the statistics of the nodes given: the day's active ones, always; no running averages.
+    """Batch normalization by the statistics of the nodes given, the day's active ones; no running averages.
 
-    (z - mean) / sqrt(variance + eps) * scale + shift, per dimension, population variance. z (N, E) -> (N, E).
-    mean(z) -> (E,) is over all of the day's nodes, of which z may be one process's share.
+    Training and inference do the same (released code; the paper is silent). z (N, E) -> (N, E).
     """
 
     def __init__(self, width, eps=1e-5):
@@ -314,13 +119,17 @@ class ActiveNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(width))
         self.eps = eps
 
-    def forward(self, z, mean=mean_of_rows):
-        z = z - mean(z)
-        return z * (self.scale * torch.rsqrt(mean(z.square()) + self.eps)) + self.shift
+    def forward(self, z):
+        z = z - z.mean(0)
+        variance = z.square().mean(0)                       # (E,)   of the population
+        return z * (self.scale * torch.rsqrt(variance + self.eps)) + self.shift
 
 
 class StaticEmbedder(nn.Module):
-    """GCN, Linear 512 -> E, ReLU, normalization: the embedder of `gcn` and `i-gcn` (paper 4.1; ReLU: released code)."""
+    """GCN, Linear 512 -> E, ReLU, normalization: the embedder of `gcn` and `i-gcn` (paper 4.1; ReLU: released code).
+
+    Called with a window of one day, see TemporalEmbedder -> embeddings (N, E) of its nodes.
+    """
 
     def __init__(self, n_features=37, hidden=1024, gcn_out=512, n_out=128):
         super().__init__()
@@ -328,87 +137,56 @@ class StaticEmbedder(nn.Module):
         self.linear = nn.Linear(gcn_out, n_out)
         self.norm = ActiveNorm(n_out)
 
-    def forward(self, days, mean=mean_of_rows, who=None):
-        """days, mean and who as TemporalEmbedder takes them, of one day -> embeddings (N, E) of that day's nodes."""
-        days = self.gcn.looked_up(days)
-        [(rows, x, *_)] = days                              # one day's states are its rows
-        z = self.gcn.linear_of(rows, x, *self.gcn.followed_by(self.linear.weight.T, self.linear.bias))
-        return self.norm(rows_of(torch.relu(z), who), mean)  # (N, E)
+    def forward(self, window):
+        return self.norm(self.outputs(window))              # (N, E)
+
+    def outputs(self, window):
+        """What is normalized, (N, E)."""
+        [(A_hat, x, node)] = window.days
+        z = self.gcn(A_hat, x).index_select(0, node)        # (N, gcn_out)
+        return torch.relu(self.linear(z))                   # (N, E)
 
 
 class TemporalEmbedder(nn.Module):
     """GRU over the GCN outputs of days t-H..t, normalization: `gcn-gru` and `i-gcn-gru` (paper 2, figure 3).
 
-    Embeds the nodes active on day t, the last one. Nodes that are alike on all days so far have one state of the GRU
-    between them; a day that tells them apart makes more states of it.
-    low_memory: of each day its states h alone are kept for the backward pass.
+    Called with a window, whose `days` are H + 1 tuples (A_hat, x, node), oldest first -> embeddings (N_t, E) of the
+    nodes active on day t, the last. A_hat (N_s, N_s) and x as GCN takes them; node (N_t,) int64 is the row of each node
+    of day t on day s. A node absent on day s has its own self-loop alone and zero features there.
     """
 
-    def __init__(self, n_features=37, hidden=1024, gcn_out=512, n_out=128, low_memory=False):
+    def __init__(self, n_features=37, hidden=1024, gcn_out=512, n_out=128):
         super().__init__()
         self.gcn = GCN(n_features, hidden, gcn_out)
         self.gru = GRU(gcn_out, n_out)
         self.norm = ActiveNorm(n_out)
-        self.low_memory = low_memory
 
-    def forward(self, days, mean=mean_of_rows, who=None):
-        """Embeddings (N_t, E) of the nodes of day t.
+    def forward(self, window):
+        return self.norm(self.outputs(window))              # (N_t, E)
 
-        days: H + 1 tuples (rows, x, now, before), oldest first: rows and x as GCN.looked_up takes them; state i of the
-        day's R goes on from state before[i] of the day before, with row now[i] of `rows`. who (N_t,): the state of
-        day t that each node has. now, before (R,) and who are int64, or None where i has i. mean: see ActiveNorm.
-        """
-        days = self.gcn.looked_up(days)
-        W, b = self.gcn.followed_by(self.gru.W, self.gru.b)
-        step = partial(recompute, self.step) if self.low_memory else self.step
-        (rows, *_), _, now, _ = days[0]
-        h = self.gru.U.new_zeros(rows.shape[0] if now is None else len(now), len(self.gru.U))
-        for day in days:
-            h = step(*day, h, W, b)                         # (R, E)
-        return self.norm(rows_of(h, who), mean)             # (N_t, E)
-
-    def step(self, rows, x, now, before, h, W, b):
-        """The GRU's states (R, E) after one more day."""
-        x_W = rows_of(self.gcn.linear_of(rows, x, W, b, many=4 * MANY if self.low_memory else None), now)  # (R, 3 E)
-        h = rows_of(h, before)                              # (R, E)
-        if self.low_memory:
-            return StepByBlocks.apply(self.gru, x_W, h, self.gru.U, self.gru.c)
-        return self.gru.step(x_W, h)
+    def outputs(self, window):
+        """What is normalized: the GRU's states (N_t, E) after day t."""
+        z = [self.gcn(A_hat, x).index_select(0, node) for A_hat, x, node in window.days]  # (N_t, gcn_out) each
+        return self.gru(torch.stack(z))                     # (N_t, E)
 
 
 class LinkPredictor(nn.Module):
-    """The pretext task's head: concat(z_host, z_port) -> 64, ReLU -> 2 -> log-softmax (paper 4.1).
+    """The pretext task's head: concat(z_host, z_port) -> 64, ReLU -> 2 -> log-softmax (paper 4.1)."""
 
-    concat(z_host, z_port) W = z_host W_host + z_port W_port: one product per node instead of one per edge.
-    low_memory: the hidden layer (pairs, hidden) is computed as many pairs at a time as there are nodes, twice.
-    """
-
-    def __init__(self, n_in=128, hidden=64, low_memory=False):
+    def __init__(self, n_in=128, hidden=64):
         super().__init__()
         self.first = nn.Linear(2 * n_in, hidden)
         self.last = nn.Linear(hidden, 2)
-        self.low_memory = low_memory
 
     def forward(self, z_host, z_port, host, port):
         """Log-probabilities (pairs, 2) of (no edge, edge) for the pairs (host[i], port[i]), (pairs,) int64 each."""
-        W_host, W_port = self.first.weight.chunk(2, dim=1)  # (hidden, n_in) each
-        a, b = F.linear(z_host, W_host, self.first.bias), F.linear(z_port, W_port)  # (nodes, hidden)
-        if not self.low_memory:
-            return self.of_pairs(a, b, host, port)
-        pairs = zip(host.split(len(a) + len(b)), port.split(len(a) + len(b)))
-        return torch.cat([recompute(self.of_pairs, a, b, *block) for block in pairs])
-
-    def of_pairs(self, a, b, host, port):
-        z = torch.relu(a.index_select(0, host) + b.index_select(0, port))  # (pairs, hidden)
-        return F.log_softmax(self.last(z), dim=1)
+        z = torch.cat([z_host.index_select(0, host), z_port.index_select(0, port)], dim=1)  # (pairs, 2 n_in)
+        z = torch.relu(self.first(z))                       # (pairs, hidden)
+        return F.log_softmax(self.last(z), dim=1)           # (pairs, 2)
 
 
-def link_loss(log_p, n_edges, n_pairs=None):
-    """Negative log-likelihood (mean over the pairs) and accuracy of log_p (pairs, 2): edges first, then negatives.
-
-    n_pairs: how many pairs there are in all where these are one process's share of them; the shares add up.
-    """
-    n_pairs = n_pairs or len(log_p)
+def link_loss(log_p, n_edges):
+    """Negative log-likelihood, mean over the pairs, and accuracy of log_p (pairs, 2): edges first, then negatives."""
     log_p_true = torch.cat([log_p[:n_edges, 1], log_p[n_edges:, 0]])  # (pairs,)
     correct = log_p_true.detach() > -math.log(2)            # more likely than not: p > 1/2
-    return -log_p_true.sum() / n_pairs, correct.float().sum() / n_pairs
+    return -log_p_true.mean(), correct.float().mean()
