@@ -165,19 +165,20 @@ def step(memory, x, hosts, day, f=0.9, shrinkage=0.03):
     return follow(memory, moments(x, *recall(memory, hosts)), x, hosts, day, f, shrinkage)
 
 
-def follow(memory, today, x, hosts, day, f=0.9, shrinkage=0.03):
+def follow(memory, today, x, hosts, day, f=0.9, shrinkage=0.03, weighted=True):
     """The day's (z (n_hosts, E), surprise (n_hosts,), memory after the day), today included in all of them.
 
     x (n_hosts, E) standardized vectors of `hosts` (n_hosts,), addresses, ascending; day: the day's number, larger than
     that of any day before. today: the Sums of the whole day, `moments` of all processes' hosts added up, where x and
-    hosts may be one process's share. Nothing depends on later days.
+    hosts may be one process's share. weighted False: z = R^T xbar, without the factor. Nothing depends on later days.
     """
     xbar, n = recall(memory, hosts)
     axes = find_axes(add(memory.sums, today), shrinkage)
     moved = surprise(axes, x, xbar, n)
     n = f * n + 1                                           # sum of f^a, today being f^0
     xbar = xbar + (x.double() - xbar) / n[:, None]          # (sum of f^a x) / n_h; stays as it is where x is xbar
-    return posterior(axes, xbar, n), moved, remember(memory, today, hosts, xbar, n, day)
+    z = posterior(axes, xbar, n) if weighted else xbar @ axes.R
+    return z, moved, remember(memory, today, hosts, xbar, n, day)
 
 
 def recall(memory, hosts):
