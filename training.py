@@ -109,6 +109,17 @@ class Network(nn.Module):
         """Embeddings of the hosts of the window's last day: (n_hosts, E)."""
         return self.embedder(window)[: window.n_hosts]
 
+    def grow(self, n, generator):
+        """Without node features: rows for `n` nodes in all."""
+        first = self.embedder.gcn.first
+        if n > len(first.W):
+            first.grow(n - len(first.W), generator)
+
+    def keep(self, rows):
+        """Without node features: leave only these rows (kept,) int64, which become 0, 1, ..."""
+        first = self.embedder.gcn.first
+        first.W.data, first.W.grad = first.W.data[rows], None
+
     @property
     def device(self):
         return self.head.last.bias.device
@@ -125,7 +136,7 @@ def edges_of(graph, device):
 class Learner:
     """What is trained, and with what."""
     network: Network
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer | None
     generator: torch.Generator
 
 
@@ -283,17 +294,20 @@ def add_nodes(table, key, number=0):
 
 
 def grow(learner, n):
-    """Rows of the first W for `n` nodes in all; Adam's moments of the new ones are zero."""
-    first = learner.network.embedder.gcn.first
-    fresh = n - len(first.W)
-    if fresh > 0:
-        first.grow(fresh, learner.generator)
-        change_moments(learner, lambda moment: torch.cat([moment, moment.new_zeros(fresh, moment.shape[1])]))
+    """Rows of the network for `n` nodes in all; Adam's moments of the new ones are zero."""
+    learner.network.grow(n, learner.generator)
+    change_moments(learner, lambda moment: nn.functional.pad(moment, (0, 0, 0, n - len(moment))))
+
+
+def keep_rows(learner, rows):
+    """Only these rows (kept,) int64 of the network and of Adam's moments stay; they become 0, 1, ..."""
+    rows = rows.to(learner.generator.device)
+    learner.network.keep(rows)
+    change_moments(learner, lambda moment: moment[rows])
 
 
 def change_moments(learner, change):
-    """Adam's two moments of the first W become change(moment) each."""
-    W = learner.network.embedder.gcn.first.W
-    W.grad = None
-    moments = learner.optimizer.state.get(W, {})
-    moments.update({name: change(moments[name]) for name in ("exp_avg", "exp_avg_sq") if name in moments})
+    """Adam's two moments of the network's rows become change(moment) each."""
+    if learner.optimizer:
+        moments = learner.optimizer.state.get(learner.network.embedder.gcn.first.W, {})
+        moments.update({name: change(moments[name]) for name in ("exp_avg", "exp_avg_sq") if name in moments})

@@ -1,1 +1,21 @@
+"""The same numbers with less work: what the command takes unless it is told --plain.
 
+    network.py     Network: that of training.py with the two below
+    models.py      the embedders and the link predictor: same parameters, same state_dict, another forward
+    layout.py      days and windows as they take them: only what day t needs of each earlier day
+    neighbours.py  nearest neighbours: by symmetry, and by groups of which only the maxima are looked at
+    features.py    the 37 features of many packets, with fewer trips to memory
+    adam.py        Adam without most of a second of imports
+    precision.py   bfloat16 and TF32, where the machine has them and the user asks for them
+    alone.py       the steps of a day that several processes do otherwise, as one does them
+
+Each function names the plain one that it equals and has a test that holds it to that; docs/speed.md has what each
+saves. Imports the flat files; alone.py also beyond and traces.
+"""
+
+from fast.adam import Adam
+from fast.features import node_features
+from fast.neighbours import nearest
+from fast.network import Network
+
+__all__ = ["Adam", "Network", "nearest", "node_features"]

@@ -17,7 +17,6 @@ import torch
 
 import graph as graphs
 
-
 MANY = 1.5  # nodes for each row wanted of them: where there are more, propagating first is the faster order
 
 
@@ -121,7 +120,6 @@ def places(at, device):
 def rows_for(A_hat, wanted, n_absent):
     """The rows `wanted` (R,) of A_hat (N, N), of which N, N + 1, ... are absent nodes: a self-loop of weight 1 in a
     column of their own. Returns scipy CSR (R, N + n_absent) float32."""
-    N = A_hat.shape[0]
     loops = scipy.sparse.csr_matrix((np.ones(n_absent, A_hat.dtype), np.arange(n_absent), np.arange(n_absent + 1)),
                                     (n_absent, n_absent))
     return scipy.sparse.block_diag([A_hat, loops], format="csr")[wanted] if n_absent else A_hat[wanted]

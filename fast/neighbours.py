@@ -106,7 +106,7 @@ def merge(s, maxima, first, best, who):
 
 
 def largest(s, maxima, b, j, k):
-    """The k largest of s[:, :, b, j], for each of b, j (queries,), as `knn.top` orders them: (values, rows) (queries, k).
+    """The k largest of s[:, :, b, j], for each of b, j (queries,), ordered as by knn.top: (values, rows) (queries, k).
 
     They lie in the query's k groups of largest maximum (ties: the upper group): each of those holds an entry that
     comes before all entries of any other group.

@@ -1,0 +1,153 @@
+"""A day's files and its place in report.json, and the report at the end of a run. Imports report and torch."""
+
+import platform
+from pathlib import Path
+
+import numpy as np
+import scipy
+import torch
+
+from report import files, scores, words
+
+
+def row_of(day, n_new):
+    """The day, a traces.days.Day, as report.json lists it, before anything was learned; n_new: hosts never seen."""
+    return {"date": str(day.date), "hosts": day.n_hosts, "new_hosts": n_new, "ports": len(day.graph.ports),
+            "edges": day.n_edges, "packets": day.n_packets, "loss": None, "accuracy": None, "macro_f1": None,
+            "subnet_agreement": None, "f1": None, "embedded": False}
+
+
+def learned(results):
+    """Loss and accuracy of the day, mean over the runs' (2,) results; None where there is none."""
+    results = [result for result in results if result is not None]
+    loss, accuracy = torch.stack(results).mean(0).tolist() if results else (None, None)
+    return {"loss": loss, "accuracy": None if accuracy != accuracy else accuracy}
+
+
+def scored(runs, names):
+    """The day's scores, mean over the runs' scores.Scored."""
+    f1 = {names[c]: float(np.mean([one.report.f1[i].item() for one in runs]))
+          for i, c in enumerate(runs[0].report.classes.tolist())}
+    return {"macro_f1": scores.mean_std(one.report.macro_f1 for one in runs)["mean"],
+            "subnet_agreement": scores.mean_std(one.agreement for one in runs)["mean"], "f1": f1, "embedded": True}
+
+
+def write_day(date, found, scored, truth, write, out):
+    """The day's embeddings and, where there are classes, predictions: those of the first seed."""
+    names = files.dotted(found.hosts)
+    files.save_embeddings(out / "embeddings" / f"{date}.npz", names, found.saved)
+    if len(truth.names) > 1:
+        surprise = torch.full_like(scored.share, torch.nan) if found.surprise is None else found.surprise
+        write(files.prediction_lines(date, names, truth.names, found.labels, scored.predicted, scored.share,
+                                     scored.nearest, surprise))
+
+
+def check_finite(found, row):
+    """Raise ValueError, one line, for embeddings that are not finite."""
+    if not all(torch.isfinite(one.saved).all() for one in found):
+        raise ValueError(f"{row['date']}: training diverged, the embeddings are not finite (loss {row['loss']}): "
+                         "expected a smaller --learning-rate or --weight-decay")
+
+
+def write_report(args, truth, rows, runs, summary, seconds):
+    """report.json: the scores, and all that made them. Returns the scores' dict."""
+    result = scores.summarize(runs, truth.names)
+    settings = {name: [str(path) for path in value] if name in ("input", "labels") and value else
+                str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+    told = ("files", "formats", "packets", "tcp", "days", "skipped", "rejected", "rejected_first", "warnings")
+    files.save_json(args.out / "report.json", {
+        "settings": settings, "seed": args.seed, "device": args.device,
+        "data": "synthetic" if summary is None else "input",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__,
+                     "scipy": scipy.__version__},
+        "input": summary and {name: getattr(summary, name) for name in told},
+        "labels": {"blocks": len(truth.code), "classes": len(truth.names) - 1, **truth.counts},
+        "timings": {"total_seconds": round(seconds, 3), "threads": torch.get_num_threads()},
+        **result, "days": rows})
+    return result
+
+
+def tell(args, truth, rows, result, seconds, first_test):
+    """The report in words, as lines."""
+    tested = [row["date"] for row in rows if row["embedded"]]
+    if not tested:
+        yield f"nothing embedded yet: test days begin after the state's first {first_test - 1} days"
+    elif len(truth.names) == 1 and args.labels:
+        yield "the labels name no class but Unknown: embeddings only, nothing to score"
+    elif len(truth.names) == 1:
+        yield "no labels were given: embeddings only, nothing to score"
+    elif not result["classes"]:
+        yield "no class has more than 10 active hosts on a test day: nothing to score"
+    else:
+        yield (f"{args.neighbors} nearest neighbours (leave one out) on {len(tested)} test days, "
+               f"{tested[0]} to {tested[-1]}")
+        yield from words.table(result)
+    if tested:
+        yield words.agreement_line(result)
+    written = ["report.json", f"{len(tested)} days of embeddings"]
+    if tested and len(truth.names) > 1:
+        written.append("predictions.csv")
+    if args.state:
+        written += ["changes.csv", "hosts.csv"]
+    yield f"wrote {', '.join(written)} to {args.out}/ in {seconds:.1f} s"
+
+
+def check_days(rows, args, first_test):
+    """Raise ValueError, one line, if the days that came do not suffice for a single embedding."""
+    if not rows:
+        raise ValueError(f"no host sends {args.min_packets} TCP packets or more on any day: nothing to embed")
+    if args.state:                                          # the other days come in later runs
+        return
+    if len(rows) < first_test:
+        windows = f" (windows of --history + 1 = {args.history + 1} days)" if args.history else ""
+        raise ValueError(f"{len(rows)} days of traffic, expected at least {first_test}: --train-days "
+                         f"{args.train_days}{windows} and a day to test")
+    if not any(row["embedded"] for row in rows):
+        few = " and ".join(name for name, column in (("one host", "hosts"), ("one port", "ports"))
+                           if max(row[column] for row in rows) == 1)
+        only = f"{few} only, " if few else ""
+        raise ValueError("no negative edges can be drawn on the days to learn from: "
+                         f"{only}every host contacts every port")
+
+
+def settings_line(args):
+    """The settings that matter most, in words."""
+    parts = [f"model {args.model}"]
+    if args.model != "i-darkvec":
+        parts.append("without node features" if args.no_node_features else "with node features")
+    if args.steady:
+        parts.append("steady" if args.steady == "memory" else f"steady ({args.steady})")
+    if args.history:
+        parts.append(f"H = {args.history}")
+    seeds = f"seed {args.seed}" if args.runs == 1 else f"seeds {args.seed}..{args.seed + args.runs - 1}"
+    return ", ".join([*parts, f"{args.train_days} training days", seeds, args.device])
+
+
+def opening(args, truth):
+    """What a run says before its first day."""
+    yield f"input {words.some(args.input)}" if args.input else \
+        f"input: the synthetic month, scale {args.synthetic_scale:g}, seed {args.seed} (no --input given)"
+    if args.labels:
+        counts = [f"{n:,} {what}" for what, n in truth.counts.most_common()]
+        yield ", ".join([f"labels: {len(truth.code):,} blocks", f"{len(truth.names) - 1} classes", *counts])
+    yield settings_line(args)
+
+
+def closing(args, rows, past, summary):
+    """What a run says after its last day: what was read. past: daily.memory.Memory."""
+    hosts = f"{len(past.hosts.address):,} hosts{' remembered' if args.state else ''}"
+    yield words.read_line(summary, hosts) if summary else \
+        f"made {sum(row['packets'] for row in rows):,} packets, {len(rows)} days, {hosts}"
+
+
+def nothing_came(summary, min_packets):
+    """Why a run had no day to begin with, in one line."""
+    if summary is None or summary.tcp:
+        return f"no host sends {min_packets} TCP packets or more on any whole day: nothing to embed"
+    return f"no TCP packets over IPv4 in the input: nothing to embed{words.what_came(summary)}"
+
+
+def finish(args, truth, rows, runs, summary, seconds, first_test):
+    """Write report.json; returns the report in words, as lines."""
+    scored = write_report(args, truth, rows, runs, summary, seconds)
+    return list(tell(args, truth, rows, scored, seconds, first_test))
