@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -34,7 +35,9 @@ class File:
     near: float  # a time near the first line's, for logs that lack the year
     latest: float = math.inf  # a day after the file was last changed: no line is later
     first: float = math.inf  # time of the first packet
+    skip: Callable = ignore  # (kind, place, count=1): a record out of scope
     reject: Callable = ignore  # (reason, place, count=1): a broken record
+    left_out: Counter = field(default_factory=Counter)  # of both, by kind
     chunks: Iterator | None = None  # of columns, while the file is open
     reached: float = -math.inf  # the start of the last chunk, strays apart: no packet of an earlier day is to come
     columns: set = field(default_factory=set)

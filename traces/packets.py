@@ -1,13 +1,13 @@
 """Traces in, one UTC calendar day of packets out (paper section 3.1).
 
-`read_days` takes files and folders of any mix of tables, firewall logs and captures (textlogs.py, captures.py say
-which formats; the first bytes of a file decide), plain or gzipped, and yields the days in order, each day's packets
-sorted by time. Memory: one day's packets, at most 35 bytes each, and about one chunk per open file. A file is opened
-when its first packet's day comes, and a day is finished when no file can add to it any more, so files may overlap
-and packets may be out of order by SLACK seconds, or within a chunk by any amount. A few that are early by more than FAR
-have an unset clock: no day waits for more of them.
+`read_days` takes files and folders of any mix of tables, firewall logs, JSON lines and captures (tables.py,
+syslog.py, jsonlines.py, captures.py say which formats; the first bytes of a file decide), plain or compressed
+(streams.py), and yields the days in order, each day's packets sorted by time. Memory: one day's rows, at most 43 bytes
+each, and about one chunk per open file. A file is opened when its first packet's day comes, and a day is finished when
+no file can add to it any more, so files may overlap and packets may be out of order by SLACK seconds, or within a chunk
+by any amount. A few that are early by more than FAR have an unset clock: no day waits for more of them.
 
-Columns of a record, numpy arrays of equal length; the last six are None where the trace lacks the field:
+Columns of a record, numpy arrays of equal length; the last seven are None where the trace lacks the field:
 
     time       float64  seconds since 1970 UTC
     src        uint32   source IPv4 address
@@ -19,18 +19,19 @@ Columns of a record, numpy arrays of equal length; the last six are None where t
     window     uint16
     timestamp  uint32   TCP option timestamp (TSval), 0 = absent in this packet
     seq        uint32   TCP sequence number
+    packets    int64    packets that the row stands for; None where each row is one. Rows are never taken apart
 
-Imports the standard library, numpy, and of this room the two parsers textlogs and captures; files, streams, summary.
+Imports the standard library, numpy, and of this room the parsers captures, jsonlines, syslog and tables, and files,
+streams and summary.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from functools import partial
 
 import numpy as np
 
-from traces import captures, textlogs
+from traces import captures, jsonlines, syslog, tables
 from traces.files import files_below, find_files, ignore, middle_of, not_done, share_of
 from traces.streams import HEAD, opened
 from traces.summary import Summary, counted, merged
@@ -45,6 +46,7 @@ STRAY = 10, 0.1  # packets of a chunk, and share of them, that may be of days al
 COLUMNS = {
     "time": np.float64, "src": np.uint32, "dst": np.uint32, "port": np.int32, "length": np.uint16,
     "ttl": np.uint8, "mss": np.uint16, "window": np.uint16, "timestamp": np.uint32, "seq": np.uint32,
+    "packets": np.int64,
 }  # fmt: skip
 REQUIRED = ("time", "src", "dst", "port")
 
@@ -63,6 +65,7 @@ class Packets:
     window: np.ndarray | None = None
     timestamp: np.ndarray | None = None
     seq: np.ndarray | None = None
+    packets: np.ndarray | None = None
 
     def __post_init__(self):
         for name in COLUMNS:
@@ -73,10 +76,11 @@ class Packets:
                 raise ValueError(f"column {name} must have shape ({len(self)},), got {np.shape(column)}")
 
     def __len__(self):
+        """The number of rows: each is `packets` packets, one where that is None."""
         return len(self.time)
 
 
-def read_days(paths, summary, year=None, strict=False, after=None, known=(), share=(0, 1)):
+def read_days(paths, summary, year=None, strict=False, after=None, known=(), share=(0, 1), tunnels=True):
     """Yield (datetime.date, Packets) per UTC day that has TCP packets, in order; `summary` is filled on the way.
 
     `paths`: files, folders (all files below them but hidden ones) and "-" for standard input. `year`: that of the
@@ -84,12 +88,13 @@ def read_days(paths, summary, year=None, strict=False, after=None, known=(), sha
     modification time tells. With `strict` broken records are errors, not counted. `after`, a date: days up to it were
     done in an earlier run; their packets are counted as skipped, and files that `known`, that run's summary.finished,
     tells to hold no later ones are not opened. `share` (i, n): read every n-th file from the i-th on, and standard
-    input and pipes if i = 0: n processes together read everything. Raises ValueError, one line that names the file, for
+    input and pipes if i = 0: n processes together read everything. `tunnels`: packets of captures that are in tunnels
+    count as themselves, with a note; without it they are skipped. Raises ValueError, one line that names the file, for
     what cannot be read and for a file that returns to a day already given out, here, with more than a few packets.
     """
     files = find_files(paths, summary)
     for file in files:
-        file.reject = partial(_reject, file.name, summary, strict)
+        file.skip, file.reject = partial(_skip, file, summary), partial(_reject, file, summary, strict)
     if year is not None:
         _chain_years(files, year)
     before = done = -1 if after is None else _day(after)  # done: the last day given out
@@ -98,7 +103,7 @@ def read_days(paths, summary, year=None, strict=False, after=None, known=(), sha
     open_files = [file for file in files if file.once]
     for file in files:
         if file.once:
-            file.chunks = _later(file, _chunks(file, summary, sensors), summary, before)
+            file.chunks = _later(file, _chunks(file, summary, sensors, tunnels), summary, before)
             _read_until(file, 0.0, pending, done)
         else:
             _peek(file)
@@ -110,7 +115,7 @@ def read_days(paths, summary, year=None, strict=False, after=None, known=(), sha
             _read_until(file, end, pending, done)
         while waiting and (waiting[-1].first < end or end == np.inf):
             file = waiting.pop()
-            file.chunks = _later(file, _chunks(file, summary, sensors), summary, before)
+            file.chunks = _later(file, _chunks(file, summary, sensors, tunnels), summary, before)
             _read_until(file, end, pending, done)
             open_files.append(file)
         open_files = [file for file in open_files if file.chunks]
@@ -124,19 +129,27 @@ def read_days(paths, summary, year=None, strict=False, after=None, known=(), sha
         if share[1] == 1:  # else others may have packets of a day between
             summary.count_day(_date(day), _date(done) if done >= 0 else None)
         done = day
-        summary.tcp += len(packets)
+        summary.tcp += len(packets) if packets.packets is None else int(packets.packets.sum())
         summary.first = float(packets.time[0]) if summary.first is None else summary.first
         summary.last = float(packets.time[-1])
         yield _date(day), packets
     _compare_columns(files, summary)
 
 
-def _reject(name, summary, strict, reason, place, count=1):
-    """Count broken records of the file `name`, or raise the error that they are."""
+def _skip(file, summary, kind, place, count=1):
+    """Count records of a file that are out of scope."""
+    file.left_out[kind] += count
+    summary.skipped[kind] += count
+    summary.skipped_first.setdefault(kind, f"{file.name}: {place}")
+
+
+def _reject(file, summary, strict, reason, place, count=1):
+    """Count broken records of a file, or raise the error that they are."""
     if strict:
-        raise ValueError(f"{name}: {place}: {reason}")
+        raise ValueError(f"{file.name}: {place}: {reason}")
+    file.left_out[reason] += count
     summary.rejected[reason] += count
-    summary.rejected_first.setdefault(reason, f"{name}: {place}")
+    summary.rejected_first.setdefault(reason, f"{file.name}: {place}")
 
 
 def _date(day):
@@ -155,7 +168,8 @@ def _later(file, chunks, summary, done):
         last = max(last, int(day.max()))
         later = day > done
         if not later.all():
-            summary.skipped[f"of days up to {_date(done)}, the last one done"] += int(len(day) - later.sum())
+            count = chunk.get("packets", np.ones(len(day), np.int64))
+            summary.skipped[f"of days up to {_date(done)}, the last one done"] += int(count[~later].sum())
             chunk = {name: column[later] for name, column in chunk.items()}
         if later.any():
             yield chunk
@@ -201,13 +215,17 @@ def _read_until(file, end, pending, done):
 
 
 def _join(chunks, columns):
-    """One day's chunks, which are used up, as Packets sorted by time; a column that a chunk lacks is 0 there."""
+    """One day's chunks, which are used up, as Packets sorted by time; a column that a chunk lacks is 0 there.
+
+    Where it lacks the column of packets each of its rows is one, and so they are where the whole day lacks it.
+    """
     lengths = [len(chunk["time"]) for chunk in chunks]
-    day = {}
+    day, counted_rows = {}, any("packets" in chunk for chunk in chunks)
     for name, dtype in COLUMNS.items():
-        if name in columns:
+        if counted_rows if name == "packets" else name in columns:
             parts = [chunk.pop(name, None) for chunk in chunks]
-            parts = [np.zeros(n, dtype) if part is None else part for part, n in zip(parts, lengths)]
+            lacking = 1 if name == "packets" else 0
+            parts = [np.full(n, lacking, dtype) if part is None else part for part, n in zip(parts, lengths)]
             day[name] = np.concatenate(parts, dtype=dtype)
     if (np.diff(day["time"]) < 0).any():
         order = np.argsort(day["time"], kind="stable")
@@ -219,7 +237,7 @@ def _join(chunks, columns):
 def _compare_columns(files, summary):
     """Say which fields only some of the files have."""
     files = [file for file in files if file.columns]
-    for name in COLUMNS:
+    for name in [name for name in COLUMNS if name != "packets"]:  # where it is lacking each row is one packet
         lacking = [file.name for file in files if name not in file.columns]
         if 0 < len(lacking) < len(files):
             some = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
@@ -236,7 +254,7 @@ def _chain_years(files, year):
         if file.once:
             continue
         with opened(file, Summary(), ignore) as (stream, kind):
-            span = textlogs.netfilter_span(stream, near) if kind == "firewall log" else None
+            span = syslog.log_span(stream, near) if kind in ("firewall log", "filterlog") else None
         if span:
             if not chained and datetime.fromtimestamp(span[0], timezone.utc).year != year:
                 raise ValueError(f"{file.name}: expected a leap year for its first line, of 29 February, got {year}")
@@ -249,7 +267,7 @@ def _peek(file):
     while True:
         with opened(file, Summary(), ignore, limit) as (stream, kind):
             try:
-                chunk = next(_parse(stream, kind, file, Counter(), ignore, {}, ignore), None)
+                chunk = next(_parse(stream, kind, file, {}), None)
             except ValueError:
                 if stream.left or limit > 1 << 23:
                     raise
@@ -261,24 +279,30 @@ def _peek(file):
         limit *= 16
 
 
-def _chunks(file, summary, sensors):
+def _chunks(file, summary, sensors, tunnels):
     """Yield the chunks of a file, and count in `summary` what they leave out."""
     summary.files += 1
     with opened(file, summary, file.reject) as (stream, kind):
         if kind is None:
             summary.remark("empty", file.name)
-        else:
-            summary.formats[kind] += 1
-        warn = partial(summary.remark, name=file.name)
-        yield from _parse(stream, kind, file, summary.skipped, file.reject, sensors, warn)
+            return
+        summary.formats[kind] += 1
+        warn, kept = partial(summary.remark, name=file.name), 0
+        tunnelled = partial(summary.count_tunnelled, file.name) if tunnels else None
+        for chunk in _parse(stream, kind, file, sensors, file.skip, file.reject, warn, tunnelled):
+            kept += int(chunk["packets"].sum()) if "packets" in chunk else len(chunk["time"])
+            yield chunk
+        summary.count_left_out(file.name, kept, file.left_out)
 
 
-def _parse(stream, kind, file, skipped, reject, sensors, warn):
-    """The chunks of an open input by the parser of its kind."""
+def _parse(stream, kind, file, sensors, skip=ignore, reject=ignore, warn=ignore, tunnelled=ignore):
+    """The chunks of an open input by the parser of its kind. `tunnelled` None: what is in tunnels is skipped."""
     if kind == "capture":
-        return captures.read_capture(stream, file.name, skipped, reject)
-    if kind == "firewall log":
-        return textlogs.read_netfilter(stream, file.name, skipped, reject, file.near, file.latest, warn)
+        return captures.read_capture(stream, file.name, skip, reject, warn, tunnelled)
+    if kind in ("firewall log", "filterlog"):
+        return syslog.read_log(stream, file.name, skip, reject, file.near, file.latest, warn)
+    if kind == "JSON lines":
+        return jsonlines.read_json(stream, file.name, skip, reject, sensors, file.near, file.latest, warn)
     if kind == "table":
-        return textlogs.read_table(stream, file.name, skipped, reject, sensors, warn)
+        return tables.read_table(stream, file.name, skip, reject, sensors, warn)
     return iter(())

@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-SHOWN = 3  # gaps between days that are told one by one
+SHOWN = 3  # gaps between days, and files of a kind, that are told one by one
+THIN = 0.2  # share of a file's records which, left out, is told
 
 
 @dataclass
@@ -20,8 +21,12 @@ class Summary:
     days: int = 0  # given out
     days_seen: int = 0  # those and the days begun
     skipped: Counter = field(default_factory=Counter)  # well-formed records out of scope, by kind
+    skipped_first: dict = field(default_factory=dict)  # kind -> "file: place" of the first
     rejected: Counter = field(default_factory=Counter)  # broken records left out, by reason
     rejected_first: dict = field(default_factory=dict)  # reason -> "file: place" of the first
+    tunnelled: Counter = field(default_factory=Counter)  # packets taken out of tunnels, by the kind of tunnel
+    tunnelled_first: dict = field(default_factory=dict)  # kind -> "file: place" of the first
+    thin: dict = field(default_factory=dict)  # name of a file much or all of which was left out -> see count_left_out
     first: float | None = None  # time of the first packet given out, UTC seconds
     last: float | None = None
     bytes_read: int = 0  # of the files as they lie on disk, compressed or not
@@ -43,6 +48,17 @@ class Summary:
         if before and day - before > one:
             self.gaps.append((before + one, day - one))
 
+    def count_tunnelled(self, name, kind, place, count=1):
+        """Packets of the file `name` came out of a tunnel."""
+        self.tunnelled[kind] += count
+        self.tunnelled_first.setdefault(kind, f"{name}: {place}")
+
+    def count_left_out(self, name, kept, left_out):
+        """The file `name`, read to its end, gave `kept` packets and left out others, a Counter by kind."""
+        total = left_out.total()
+        if not kept or total >= THIN * (kept + total):
+            self.thin[name] = kept, total, left_out.most_common(1)[0][0] if total else ""
+
     @property
     def warnings(self):
         """The remarks as lines: `what`, or `file: what`, or `file and 30 more: what`; and the gaps."""
@@ -58,11 +74,38 @@ class Summary:
 
     @property
     def notes(self):
-        """The warnings, and for each kind of broken records how many there are and where the first is."""
-        return self.warnings + [
+        """The warnings; what came through tunnels; files of which little or nothing was read; and for each kind of
+        broken and of skipped records how many there are and where the first is."""
+        lines = self.warnings
+        if self.tunnelled:
+            kinds = ", ".join(f"{n:,} {kind}" for kind, n in self.tunnelled.most_common())
+            first = next(iter(self.tunnelled_first.values()))
+            lines.append(f"packets in tunnels count as themselves ({kinds}; the first is {first}): "
+                         "--no-tunnels skips them")  # fmt: skip
+        lines += self._thin_lines()
+        lines += [
             f"{n:,} broken records left out, {reason}; the first is {self.rejected_first[reason]}"
             for reason, n in self.rejected.most_common()
         ]
+        return lines + [
+            f"{n:,} records skipped, {kind}; the first is {self.skipped_first[kind]}"
+            for kind, n in self.skipped.most_common()
+            if kind in self.skipped_first
+        ]
+
+    def _thin_lines(self):
+        """A line for each of the first files of which nothing was read, or of which THIN or more was left out."""
+        lines = []
+        nothing = {name: told for name, told in self.thin.items() if not told[0]}
+        for files in (nothing, {name: told for name, told in self.thin.items() if name not in nothing}):
+            for name, (kept, total, most) in list(files.items())[:SHOWN]:
+                why = f"{total:,} of its {kept + total:,} records were left out" if total else "it holds no records"
+                lines.append((f"{name}: " if kept else f"{name}: nothing was read of it: ")
+                             + why + (f", most of them {most}" if total else ""))  # fmt: skip
+            if (more := len(files) - SHOWN) > 0:
+                what = "nothing was read" if files is nothing else f"{THIN:.0%} or more of the records was left out"
+                lines.append(f"{more:,} more files of which {what}")
+        return lines
 
     @property
     def packets(self):
@@ -89,9 +132,10 @@ def merged(summaries):
     for part in summaries:
         for name in ("files", "tcp", "bytes_read", "done_files"):
             setattr(whole, name, getattr(whole, name) + getattr(part, name))
-        for name in ("formats", "skipped", "rejected"):
+        for name in ("formats", "skipped", "rejected", "tunnelled"):
             getattr(whole, name).update(getattr(part, name))
-        whole.rejected_first = {**part.rejected_first, **whole.rejected_first}
+        for name in ("skipped_first", "rejected_first", "tunnelled_first", "thin"):
+            setattr(whole, name, {**getattr(part, name), **getattr(whole, name)})
         for what, names in part.remarks.items():
             whole.remarks[what] = list(dict.fromkeys([*whole.remarks.get(what, []), *names]))
         whole.finished |= part.finished
