@@ -16,18 +16,19 @@ Formats: pcap-savefile(5) of libpcap, draft-ietf-opsawg-pcapng. sieve.py finds t
 
 Decided here:
   - A corrupt record length ends the reading: where the next record starts would be a guess. What came before
-    it counts. The same for a capture that ends inside a packet or its own header. All are rejected with their place.
+    it counts. The same for a capture that ends inside a packet or its own header. All are rejected with their place,
+    and how many bytes were not read is told. Reading goes on where another pcap begins behind.
   - A pcapng simple packet block has no time, hence no day: rejected ("packet without a time").
   - A link type that is not supported is an error; in pcapng, where other interfaces may be fine, and in a later one of
     several captures its packets are skipped and counted.
-  - Captures may follow one another in a stream, of any kinds, as `cat` joins them. Where one is cut within a packet,
-    that packet reaches into the next one, and the reading ends where the lengths make no sense any more.
+  - Captures may follow one another in a stream, of any kinds, as `cat` joins them, also behind one that is cut.
   - More than a million microseconds in most of the first records are nanoseconds under the wrong magic.
 
 The one Python loop over packets steps from record to record. Imports the standard library, numpy, and of this room
 links and sieve.
 """
 
+import re
 import struct
 from functools import partial
 
@@ -50,9 +51,12 @@ PCAP = {
     for magic, units, header in ((0xA1B2C3D4, 10**6, 16), (0xA1B23C4D, 10**9, 16), (0xA1B2CD34, 10**6, 24))
     for order in "<>"
 }
+LOOK_BACK = 8  # records before a break in which the header of another capture is looked for
 PCAPNG = b"\n\r\r\n"  # type of the section header block, the same in both byte orders
 MAGICS = (*PCAP, PCAPNG)
 STARTS = {magic + struct.pack(order + "2H", 2, 4) for magic, (order, _, _) in PCAP.items()}  # magic and version
+PCAP_HEADER = re.compile(b"(?:%s)%s" % (b"|".join(map(re.escape, sorted(STARTS))), bytes(8)))  # and eight zeros
+PCAP_HEADER_BYTES = 16
 BYTE_ORDER = {b"\x4d\x3c\x2b\x1a": "<", b"\x1a\x2b\x3c\x4d": ">"}
 SECTION, INTERFACE, OLD_PACKET, SIMPLE_PACKET, ENHANCED_PACKET = 0x0A0D0D0A, 1, 2, 3, 6
 PACKET_BLOCKS = (ENHANCED_PACKET, OLD_PACKET, SIMPLE_PACKET)
@@ -120,17 +124,13 @@ class _Source:
         self.size = min(4 * self.size, self.most)
         return data
 
-    def give_back(self, count):
-        self.at -= count
-        self.place -= count
+    def give_back(self, data):
+        if len(data) <= self.at:
+            self.at -= len(data)
+        else:
+            self.buffer, self.at = b"".join((data, self.buffer[self.at :])), 0
+        self.place -= len(data)
         self.size = min(self.most, FIRST_BYTES)
-
-    def unread(self):
-        """How many bytes there still are; they are read to count them."""
-        count = 0
-        while data := self.read(self.most):
-            count += len(data)
-        return count
 
 
 def _read_pcap(source, name, head, sieve, skip, reject, warn):
@@ -162,12 +162,13 @@ def _read_pcap(source, name, head, sieve, skip, reject, warn):
 
         array, position = np.frombuffer(data, np.uint8), np.array(positions, np.int64)
         fields = gather(array, position, record)
-        empty = np.flatnonzero(fields["captured"] == 0)  # the header of another pcap looks like an empty record
-        joined = next((int(p) for p in position[empty] if _begins_capture(data, p)), None)
-        if joined is None and corrupt and _begins_capture(data, at):
-            joined = at
+        empty = np.flatnonzero((fields["captured"] == 0) & (fields["seconds"] != 0))
+        joined = next((int(p) for p in position[empty] if _begins_capture(data, p)), None)  # its header looks like that
+        if joined is None and corrupt:
+            since = positions[-LOOK_BACK:][0] if positions else at
+            joined = at if _begins_capture(data, at) else _find_pcap(data, since, size)
         if joined is not None:
-            before = position < joined
+            before = position + header + fields["captured"] <= joined
             position, fields = position[before], fields[before]
         if not decided and position.size:
             decided = True
@@ -185,11 +186,14 @@ def _read_pcap(source, name, head, sieve, skip, reject, warn):
         else:
             leave_out(skip, f"of link type {named(link_type)}", base, position, ~wrong)
         if joined is not None:
-            source.give_back(size - joined)
+            whole = int(end[-1]) if end.size else 0
+            if whole < joined:
+                reject("capture ends inside a packet", f"byte {base + whole}")
+                _tell_unread(warn, base + whole, joined - whole)
+            source.give_back(memoryview(data)[joined:size])
             return True
         if corrupt:
-            _stop(source, reject, warn, "corrupt record length", base + at, size - at)
-            return False
+            return _stop(source, reject, warn, "corrupt record length", base + at, data[at:size])
         base, data = base + at, data[at:size]
     if data:
         reject("capture ends inside a packet", f"byte {base}")
@@ -201,11 +205,38 @@ def _begins_capture(data, at):
     return data[at : at + 8] in STARTS or (data[at : at + 4] == PCAPNG and data[at + 8 : at + 12] in BYTE_ORDER)
 
 
-def _stop(source, reject, warn, what, place, left):
-    """End the reading at a break: say where, and how many bytes come from there on, `left` of them read already."""
+def _find_pcap(data, start, stop):
+    """Where in ``data[start:stop]`` a file header of pcap stands, or None."""
+    found = PCAP_HEADER.search(data, start, stop)
+    return found and found.start()
+
+
+def _stop(source, reject, warn, what, place, data):
+    """End the reading at a break: say where, and how many bytes were not read, which begin with `data`.
+
+    Returns whether a pcap follows somewhere; `source` gives that next.
+    """
     reject(f"{what}, reading ended there", f"byte {place}")
-    left += source.unread()
-    warn(f"it breaks at byte {place:,}: {left:,} bytes from there on were not read")
+    passed, found = 0, None
+    while data:
+        found = _find_pcap(data, 0, len(data))
+        if found is not None:
+            source.give_back(memoryview(data)[found:])
+            passed += found
+            break
+        tail = data[-PCAP_HEADER_BYTES + 1 :]
+        passed += len(data) - len(tail)
+        more = source.read(source.most)
+        if not more:
+            passed += len(tail)
+            break
+        data = tail + more
+    _tell_unread(warn, place, passed)
+    return found is not None
+
+
+def _tell_unread(warn, place, count):
+    warn(f"it breaks at byte {place:,}: {count:,} bytes from there on were not read")
 
 
 def _read_pcapng(source, name, head, sieve, skip, reject, warn):
@@ -224,12 +255,11 @@ def _read_pcapng(source, name, head, sieve, skip, reject, warn):
         array = np.frombuffer(data, np.uint8)
         blocks = _packet_blocks(array, base, positions, sections, interfaces, skip, reject)
         yield from sieve(array, base, *blocks)
-        if corrupt and _begins_capture(data, at):
-            source.give_back(size - at)
+        if corrupt and data[at : at + 8] in STARTS:
+            source.give_back(memoryview(data)[at:size])
             return True
         if corrupt:
-            _stop(source, reject, warn, "corrupt block", base + at, size - at)
-            return False
+            return _stop(source, reject, warn, "corrupt block", base + at, data[at:size])
         _, first, order = sections[-1]
         del interfaces[:first]
         base, data = base + at, data[at:size]

@@ -199,9 +199,10 @@ def _wireless(array, at, end, link_type):
     quality = kind >> 7 == 1  # a QoS frame: two more bytes, and four with HT control
     size = 24 + 6 * (flags & 3 == 3) + quality * (2 + 4 * (flags >> 7).astype(np.int64))
     several = quality & (array[np.minimum(at + size - 2, end)] >> 7 == 1) & (flags >> 7 == 0)  # aggregated frames
-    data = (kind & 0x4F == 0x08) & (flags & 0x40 == 0) & ~several  # a data frame that holds data, not encrypted
+    data = (kind & 0x4F == 0x08) & (flags & 0x40 == 0)  # a data frame that holds data, not encrypted
+    cut = at + np.where(data, size, 2) > end
+    data &= ~several
     inner = np.minimum(at + np.where(padded, size + 3 & ~3, size), end)
-    cut = at + 2 > end
     ethertype, behind = _llc(array, inner, end)
     return np.where(data, ethertype, 0).astype(np.uint16), np.where(cut, end, np.where(data, behind, at))
 
