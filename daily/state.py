@@ -91,7 +91,7 @@ def digest(state):
     def add(value):
         if isinstance(value, torch.Tensor):
             total.update(f"tensor {value.dtype} {tuple(value.shape)} ".encode())
-            total.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+            total.update(value.detach().cpu().numpy().tobytes())
         elif isinstance(value, dict):
             total.update(f"dict {len(value)} ".encode())
             for name, item in value.items():
