@@ -36,8 +36,8 @@ def build_graph(src, port, min_packets=5, top_ports=2500, packets=None):
     most packets are nodes of their own (ties: the lower port) and all others fold into OTHER.
 
     src (n,) unsigned addresses and port (n,) integers in [0, OTHER], one entry per packet, in any order; with packets
-    (n,) an entry stands for so many. Returns (BipartiteGraph, order): order (n_kept,) int64 lists the entries that are
-    kept, edge by edge, in their given order within an edge.
+    (n,) in [1, 2^32) an entry stands for so many. Returns (BipartiteGraph, order): order (n_kept,) int64 lists the
+    entries that are kept, edge by edge, in their given order within an edge.
     Raises ValueError for unequal lengths, columns that are no integers or out of range, top_ports < 1.
     """
     src, port, packets = checked_columns(src, port, packets)
@@ -56,7 +56,7 @@ def checked_columns(src, port, packets=None):
     columns = [("sources", src, 0, (1 << 32) - 1), ("ports", port, 0, OTHER)]
     if packets is not None:
         packets = np.asarray(packets)
-        columns.append(("packets", packets, 1, (1 << 63) - 1))
+        columns.append(("packets", packets, 1, (1 << 32) - 1))  # no sum of int64 overflows
         if packets.shape != src.shape:
             raise ValueError(f"expected the packets of each of {len(src)} entries, got shape {packets.shape}")
     for name, column, least, most in columns:

@@ -1,8 +1,9 @@
+"""graph.py: the day's graph, A_hat and negative edges, against plain counts, dense forms and masks."""
+
 from collections import Counter
 
 import numpy as np
 import pytest
-import scipy.sparse
 import scipy.stats
 import torch
 
@@ -15,10 +16,6 @@ def random_packets(seed, n=400, hosts=15, ports=12):
     rng = np.random.default_rng(seed)
     src = rng.choice(rng.integers(0, 2**32, hosts, dtype=np.uint64).astype(np.uint32), n)
     return src, (rng.zipf(1.5, n) % ports * 1000 + 7).astype(np.int32)
-
-
-def dense(csr):
-    return torch.as_tensor(csr.toarray()).double()
 
 
 def dense_A(graph):
@@ -93,15 +90,78 @@ def test_values_out_of_range_are_refused(src, port, top_ports, expected):
         graphs.build_graph(np.array([src]), np.array([port]), top_ports=top_ports)
 
 
-def test_packets_that_do_not_fit_the_entries_are_refused():
-    """Numbers of packets are one per entry, whole and not negative; negatives wanted are 0 or more."""
-    for packets, expected in ((np.ones(2, int), "of each of 3 entries"), (np.ones(4, int), "of each of 3 entries"),
-                              (np.array([5, -1, 9]), "packets must lie in"), (np.ones(3), "packets must be integers")):
-        with pytest.raises(ValueError, match=expected):
-            graphs.build_graph(np.arange(3), np.arange(3), packets=packets)
-    edge = torch.tensor([0])
-    with pytest.raises(ValueError, match="expected 0 negatives or more, got -3"):
-        graphs.sample_negatives(edge, edge, 10, 10, -3, torch.Generator())
+@pytest.mark.parametrize("packets, expected", [
+    (np.ones(2, int), r"packets of each of 3 entries, got shape \(2,\)"),
+    (np.ones((3, 1), int), r"packets of each of 3 entries, got shape \(3, 1\)"),
+    (np.ones(3), "packets must be integers, got float64"),
+    (np.array([5, 0, 9]), r"packets must lie in \[1, 4294967295\], got 0..9"),
+    (np.array([5, -1, 9]), "packets must lie in"), (np.array([5, 1 << 32, 9]), "packets must lie in"),
+])
+def test_packets_that_do_not_fit_the_entries_are_refused(packets, expected):
+    """Numbers of packets are one per entry, whole, at least 1 and below 2^32."""
+    with pytest.raises(ValueError, match=expected):
+        graphs.build_graph(np.arange(3), np.arange(3), packets=packets)
+
+
+def test_sources_and_ports_of_unequal_number_are_refused():
+    """A packet has one source and one port."""
+    for src, port in ((np.arange(3), np.arange(2)), (np.ones((2, 2), int), np.ones((2, 2), int))):
+        with pytest.raises(ValueError, match="expected one source and one port per packet, got shapes"):
+            graphs.build_graph(src, port)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("top_ports", [2, 100])
+def test_an_entry_of_many_packets_is_as_many_entries(seed, top_ports):
+    """The graph of rows with numbers of packets is that of the rows repeated; order lists the rows edge by edge."""
+    src, port = random_packets(seed)
+    packets = np.random.default_rng(seed).integers(1, 9, len(src)).astype(np.uint16)
+    graph, order = graphs.build_graph(src, port, 110, top_ports, packets)
+    expanded, _ = graphs.build_graph(np.repeat(src, packets), np.repeat(port, packets), 110, top_ports)
+    assert 0 < len(graph.hosts) < len(np.unique(src))
+    for part, expected in zip(graph, expanded):
+        assert part.dtype == expected.dtype and (part == expected).all()
+    edge = np.searchsorted(np.cumsum(graph.weight), np.cumsum(packets[order], dtype=np.int64))
+    assert (np.bincount(edge, packets[order]) == graph.weight).all()
+    assert (src[order] == graph.hosts[graph.edge_host[edge]]).all()
+    assert (np.diff(order)[np.diff(edge) == 0] > 0).all(), "rows of an edge keep their order"
+
+
+def test_rows_of_many_packets_are_counted_to_the_last():
+    """A row of a billion packets keeps its host, and no step rounds a sum to what a float64 holds."""
+    graph, order = graphs.build_graph(np.array([7, 8, 7]), np.array([22, 23, 22]),
+                                      packets=np.array([1_000_000_000, 4, (1 << 32) - 1]))
+    assert graph.hosts.tolist() == [7] and graph.weight.tolist() == [1_000_000_000 + (1 << 32) - 1]
+    assert order.tolist() == [0, 2]
+    place, packets, total = np.zeros(3, np.int64), np.array([1 << 60, 1, 1 << 60]), (1 << 61) + 1
+    assert len(graphs.active_hosts(place, total, packets)[0]) == 1
+    assert len(graphs.active_hosts(place, total + 1, packets)[0]) == 0
+    assert graphs.packets_per_port(place, packets)[0] == total
+    assert graphs.edges_of(place, place, 1, packets)[2].tolist() == [total]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_four_steps_make_the_graph(weighted):
+    """Hosts, packets per port, port nodes, edges: each step by hand, and together they are build_graph."""
+    src = np.array([9, 4, 9, 4, 9, 5, 9], np.uint32)
+    port = np.array([80, 22, 23, 22, 80, 80, 23], np.int32)
+    packets = np.array([1, 1, 1, 1, 1, 1, 3]) if weighted else None
+    hosts, host, order = graphs.active_hosts(src, 2, packets)
+    assert hosts.tolist() == [4, 9] and hosts.dtype == np.uint32
+    assert host.tolist() == [0, 0, 1, 1, 1, 1] and order.tolist() == [1, 3, 0, 2, 4, 6]
+    kept = None if packets is None else packets[order]
+    per_port = graphs.packets_per_port(port[order], kept)
+    assert per_port.shape == (graphs.OTHER + 1,) and per_port.dtype == np.int64
+    assert per_port[[22, 23, 80]].tolist() == [2, 4 if weighted else 2, 2] and per_port.sum() == (8 if weighted else 6)
+    ports, node = graphs.top_port_nodes(per_port, 2)
+    assert ports.tolist() == [22, 23, graphs.OTHER] and node[[22, 23, 80]].tolist() == [0, 1, 2]
+    *edges, by_edge = graphs.edges_of(host, node[port[order]], len(ports), kept)
+    assert [part.tolist() for part in edges] == [[0, 1, 1], [0, 1, 2], [2, 4 if weighted else 2, 2]]
+    assert by_edge.tolist() == [0, 1, 3, 5, 2, 4]
+    graph, of_all = graphs.build_graph(src, port, 2, 2, packets)
+    for part, expected in zip(graph, (hosts, ports, *edges)):
+        assert (part == expected).all()
+    assert (of_all == order[by_edge]).all()
 
 
 def test_stable_sort_is_a_stable_argsort():
@@ -123,13 +183,13 @@ def test_A_hat_is_the_dense_form(seed):
     A_hat = graphs.normalized_adjacency(graph)
     assert np.allclose(A_hat.toarray(), A_I / A_I.sum(1, keepdims=True), atol=1e-7)
     assert np.allclose(A_hat.sum(1), 1, atol=1e-6)
-    A, A_T = graphs.as_torch(A_hat)
+    A = graphs.as_torch(A_hat)
     assert A.layout == torch.sparse_csr and A.crow_indices().dtype == torch.int32
-    assert (A_T.to_dense() == A.to_dense().T).all()
+    assert A.dtype == torch.float32 and (A.to_dense().numpy() == A_hat.toarray()).all()
 
 
-def test_rows_for_select_and_fill():
-    """Rows of A_hat in the later day's order; an absent node gets weight 1 in the extra column, alone or shared."""
+def test_node_positions_are_found_by_address_and_port():
+    """Each node of the later day has its number on the earlier one, or -1; also where the earlier day is empty."""
     first, _ = graphs.build_graph(*random_packets(1))
     later, _ = graphs.build_graph(*random_packets(2, hosts=20))
     mixed = later._replace(hosts=np.union1d(later.hosts[::2], first.hosts[::3]))
@@ -138,62 +198,8 @@ def test_rows_for_select_and_fill():
     wanted = [*mixed.hosts.tolist(), *(-1 - mixed.ports).tolist()]
     assert position.tolist() == [nodes.index(v) if v in nodes else -1 for v in wanted]
     assert (position < 0).sum() > 1 and (position >= 0).sum() > 1
-
-    A_hat = graphs.normalized_adjacency(first)
-    A = A_hat.toarray()
-    shared = graphs.rows_for(A_hat, position).toarray()
-    own = graphs.rows_for(A_hat, position, int((position < 0).sum())).toarray()
-    absent = 0
-    for i, at in enumerate(position):
-        if at >= 0:
-            assert (shared[i, :-1] == A[at]).all() and shared[i, -1] == 0
-            assert (own[i, : len(A)] == A[at]).all() and not own[i, len(A) :].any()
-        else:
-            assert shared[i, -1] == 1 and not shared[i, :-1].any()
-            assert own[i, len(A) + absent] == 1 and own[i].sum() == 1
-            absent += 1
-
-
-def test_twins_are_leaves_alike():
-    """Twins are exactly the pairs of nodes with one neighbour, the same, equal weights and equal features."""
-    rng = np.random.default_rng(0)
-    src = np.concatenate([rng.choice([3, 5, 8], 60), np.repeat([3, 5], 30), np.repeat([20, 21, 22, 23], 6)])
-    port = np.concatenate([rng.choice([22, 80, 443], 60), 1000 + np.arange(60) // 2, np.full(24, 22)])
-    port[60 + 50 :] = np.concatenate([[2000] * 6, port[60 + 56 :]])  # one with a weight of its own
-    graph, _ = graphs.build_graph(src.astype(np.uint32), port)
-    n_hosts, A = len(graph.hosts), dense_A(graph)
-    x = rng.integers(0, 2, (len(A), 1)).repeat(3, 1).astype(np.float32)
-    twin = graphs.twins(graph, x)
-
-    def alike(i, j):
-        return ((A[i] > 0).sum() == 1 == (A[j] > 0).sum() and (A[i] == A[j]).all() and (x[i] == x[j]).all()
-                and (i < n_hosts) == (j < n_hosts))
-    expected = [next(j for j in range(i + 1) if j == i or alike(i, j)) for i in range(len(A))]
-    assert twin.tolist() == expected
-    for part in (twin[:n_hosts], twin[n_hosts:]):
-        assert len(np.unique(part)) < len(part), "both among hosts and among ports there are some"
-
-
-def test_columns_of_twins_add_up():
-    """A matrix with twins' columns added has only the first ones' filled and makes the same product, if z agrees."""
-    matrix = scipy.sparse.random(9, 6, 0.6, format="csr", rng=np.random.default_rng(0))
-    twin = np.array([0, 1, 0, 3, 1, 0])
-    added = graphs.add_columns(matrix, twin)
-    z = np.random.default_rng(1).random((6, 4))[twin]
-    np.testing.assert_allclose(added @ z, matrix @ z, rtol=1e-12)
-    assert not added.toarray()[:, [2, 4, 5]].any() and added.nnz < matrix.nnz
-
-
-@pytest.mark.parametrize("worth", [0.8, 0.5])
-def test_empty_columns_go_and_the_product_stays(worth):
-    """Without its empty columns the matrix makes the same product of the rows that are left; few of them stay."""
-    dense = np.zeros((4, 5), np.float32)
-    dense[[0, 0, 2], [1, 4, 3]] = [0.5, 0.25, 2]            # 3 of 5 columns are used
-    matrix, used = graphs.without_empty_columns(scipy.sparse.csr_matrix(dense), worth)
-    if worth == 0.5:
-        assert used is None and (matrix.toarray() == dense).all()
-    else:
-        assert used.tolist() == [1, 3, 4] and (matrix.toarray() == dense[:, used]).all()
+    empty, _ = graphs.build_graph(np.empty(0, np.uint32), np.empty(0, np.int32))
+    assert (graphs.node_positions(empty, first) == -1).all() and len(graphs.node_positions(first, empty)) == 0
 
 
 def edges_of(mask):
@@ -218,10 +224,42 @@ def test_negatives_are_distinct_non_edges(density, device):
         assert len(set(zip(h.tolist(), p.tolist()))) == len(h)
 
 
-def test_complete_graph_has_no_negatives():
-    """Where every pair is an edge nothing is drawn."""
-    h, p = graphs.sample_negatives(*edges_of(np.ones((3, 4), bool)), 3, 4, 12, torch.Generator())
-    assert len(h) == len(p) == 0
+@pytest.mark.parametrize("n_hosts, n_ports, edges, n", [(3, 4, 12, 12), (3, 4, 5, 0), (0, 0, 0, 4), (0, 5, 0, 4)])
+def test_where_nothing_can_be_drawn_nothing_is(n_hosts, n_ports, edges, n):
+    """A complete graph, none wanted, a day without hosts: two empty tensors of whole numbers."""
+    code = torch.arange(edges)
+    h, p = graphs.sample_negatives(code // max(1, n_ports), code % max(1, n_ports), n_hosts, n_ports, n,
+                                   torch.Generator())
+    assert len(h) == len(p) == 0 and h.dtype == p.dtype == torch.int64
+    assert graphs.count_non_edges(n_hosts, n_ports, edges) == n_hosts * n_ports - edges
+
+
+def test_fewer_than_no_negatives_are_refused():
+    """The number of negatives is 0 or more."""
+    edge = torch.tensor([0])
+    with pytest.raises(ValueError, match="expected 0 negatives or more, got -3"):
+        graphs.sample_negatives(edge, edge, 10, 10, -3, torch.Generator())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_dense_graph_gives_all_its_non_edges(seed):
+    """Where no more non-edges exist than wanted each is drawn once, in an order that the generator decides."""
+    mask = np.random.default_rng(seed).random((20, 15)) < 0.8
+    wanted = int((~mask).sum())
+    draws = []
+    for n in (wanted, wanted + 1, 10 * wanted):
+        h, p = graphs.sample_negatives(*edges_of(mask), 20, 15, n, torch.Generator().manual_seed(n))
+        assert sorted(zip(h.tolist(), p.tolist())) == list(zip(*(part.tolist() for part in np.nonzero(~mask))))
+        draws.append(h.tolist())
+    assert draws[0] != draws[1]
+
+
+def test_non_edges_are_numbered_in_order(monkeypatch):
+    """Number r is the r-th pair, in order of (host, port), that is no edge."""
+    mask = np.random.default_rng(0).random((9, 7)) < 0.4
+    monkeypatch.setattr(graphs, "distinct_numbers", lambda n, bound, generator, device: torch.arange(bound))
+    h, p = graphs.sample_negatives(*edges_of(mask), 9, 7, 1, None)
+    assert [h.tolist(), p.tolist()] == [part.tolist() for part in np.nonzero(~mask)]
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -262,11 +300,3 @@ def test_negatives_of_a_large_day(device):
     drawn = (h * n_ports + p).cpu().numpy()
     assert len(h) == n and len(np.union1d(drawn, edges.cpu().numpy())) == 2 * n
     assert scipy.stats.kstest(drawn / (n_hosts * n_ports), "uniform").pvalue > 1e-4
-
-
-def test_rows_of_an_earlier_day_without_nodes():
-    """Where the earlier day is empty every node has its own self-loop alone."""
-    empty, _ = graphs.build_graph(np.empty(0, np.uint32), np.empty(0, np.int32))
-    day, _ = graphs.build_graph(np.repeat([1, 2], 5).astype(np.uint32), np.tile(np.arange(5, dtype=np.int32), 2))
-    rows = graphs.rows_for(graphs.normalized_adjacency(empty), graphs.node_positions(empty, day))
-    assert rows.shape == (7, 1) and (rows.toarray() == 1).all()
