@@ -50,8 +50,8 @@ def node_features(edge_host, edge_port, weight, n_hosts, n_ports, address, field
     edge_host, edge_port, weight (E,): the day's edges, sorted by (host, port), of weight >= 1. address (n,): the
     darknet address of each packet, unsigned 32-bit; fields: {name in FIELDS: (n,) whole numbers in [0, 2^32) per
     packet, 0 = option absent}. order (n_kept,) int64: which entries are the edges', one edge after the other, as
-    graph.build_graph gives it; None where the columns are in that order. packets (n,): how many packets each entry
-    stands for; None: one. A field that is not in `fields` gives zeros in its five columns.
+    graph.build_graph gives it; None where the columns are in that order. packets (n,) in [1, 2^32): how many packets
+    each entry stands for; None: one. A field that is not in `fields` gives zeros in its five columns.
     Raises ValueError if order, or without it the columns, do not hold the packets of the edges, columns differ in
     length, a field's name is unknown, or values are no whole numbers in their range.
     """
@@ -80,8 +80,9 @@ def check_columns(weight, columns, order=None):
             raise ValueError(f"{name} must hold one value per {what}, {n}, got {len(column)}")
         if column.dtype.kind not in "iu":
             raise ValueError(f"{name} must be integers, got {column.dtype}")
-        if len(column) and not (column.min() >= 0 and column.max() < 1 << 32):
-            raise ValueError(f"{name} must lie in [0, 2^32), got {column.min()}..{column.max()}")
+        least = 1 if name == "packets" else 0
+        if len(column) and not (column.min() >= least and column.max() < 1 << 32):
+            raise ValueError(f"{name} must lie in [{least}, 2^32), got {column.min()}..{column.max()}")
     if order is not None and len(order) and not 0 <= order.min() <= order.max() < n:
         raise ValueError(f"order must hold numbers of 0..{n - 1}, got {order.min()}..{order.max()}")
     kept = n if order is None else len(order)
@@ -93,9 +94,15 @@ def check_columns(weight, columns, order=None):
 
 
 def entries_of_edges(weight, packets):
-    """How many entries each edge has, (E,) int64: packets (n,) of the entries, edge by edge, weight (E,) their sums."""
-    end = np.searchsorted(np.cumsum(packets, dtype=np.int64), np.cumsum(weight)) + 1
-    return np.diff(end, prepend=0)
+    """How many entries each edge has, (E,) int64: packets (n,) of the entries, edge by edge, weight (E,) their sums.
+
+    Raises ValueError where an edge ends within an entry: the entries are then in another order than the edges.
+    """
+    so_far, wanted = np.cumsum(packets, dtype=np.int64), np.cumsum(weight)
+    last = np.searchsorted(so_far, wanted)                  # (E,) the entry with which each edge ends
+    if not np.array_equal(so_far[last], wanted):
+        raise ValueError("the entries must come edge by edge, got one whose packets would belong to two edges")
+    return np.diff(last + 1, prepend=0)
 
 
 def packets_per_address(host, address, packets=None):

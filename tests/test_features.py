@@ -1,6 +1,9 @@
+"""features.py: the 37 columns against loops over the nodes' packets, exactly, however the packets come."""
+
+import math
+
 import numpy as np
 import pytest
-import scipy.stats
 
 import features
 import graph as graphs
@@ -15,11 +18,16 @@ def trace(seed, n=300):
             "timestamp": rng.integers(0, 2**32, n).astype(np.uint32) * rng.integers(0, 2, n).astype(np.uint32)}
 
 
-def of(columns, top_ports=6, min_packets=5):
-    graph, order = graphs.build_graph(columns["src"], columns["port"], min_packets, top_ports)
+def of(columns, top_ports=6, min_packets=5, node_features=features.node_features):
+    """Graph and raw features of a day's packets; a column `packets` says how many each row stands for."""
+    packets = columns.get("packets")
+    graph, order = graphs.build_graph(columns["src"], columns["port"], min_packets, top_ports, packets)
     fields = {name: columns[name] for name in features.FIELDS if name in columns}
-    return graph, features.node_features(graph.edge_host, graph.edge_port, graph.weight, len(graph.hosts),
-                                         len(graph.ports), columns["dst"], fields, order)
+    return graph, node_features(*nodes_of(graph), columns["dst"], fields, order, packets)
+
+
+def nodes_of(graph):
+    return graph.edge_host, graph.edge_port, graph.weight, len(graph.hosts), len(graph.ports)
 
 
 def stats(values):
@@ -93,89 +101,140 @@ def test_scaling_divides_by_the_maximum_of_hosts_and_of_ports():
     assert not scaled[n:, 6:12].any()
 
 
-@pytest.mark.parametrize("n_hosts", [0, 1, 2, 7, 200, 201])
-def test_rank_scaling_is_normal_scores(n_hosts):
-    """Hosts and ports separately, each column is norm.ppf((rankdata - 0.5) / n): ties, constants and one node too."""
-    rng = np.random.default_rng(n_hosts)
-    x = np.stack([rng.integers(0, high, 201).astype(np.float64) for high in (1, 2, 5, 1000)]
-                 + [rng.lognormal(0, 5, 201), np.arange(201)], axis=1)
-    scaled = features.scale_by_rank(x, n_hosts)
-    assert scaled.dtype == np.float32 and scaled.shape == x.shape
-    for rows in (slice(0, n_hosts), slice(n_hosts, None)):
-        n = len(x[rows])
-        for column in range(x.shape[1] if n else 0):
-            expected = scipy.stats.norm.ppf((scipy.stats.rankdata(x[rows, column]) - 0.5) / n)
-            np.testing.assert_allclose(scaled[rows, column], expected, rtol=1e-6, atol=1e-7)
+def test_scaling_of_a_part_takes_the_maxima_of_the_whole():
+    """With the maxima of all nodes, parts of the nodes are scaled as the whole is."""
+    graph, x = of(trace(3))
+    n = len(graph.hosts)
+    maxima, whole = features.maxima_of(x, n), features.scale_by_maximum(x, n)
+    part = features.scale_by_maximum(np.concatenate([x[:3], x[n:]]), 3, maxima)
+    assert (part == np.concatenate([whole[:3], whole[n:]])).all()
 
 
-def test_rank_scaling_by_hand():
-    """Three values, two of them equal: ranks 1.5, 1.5, 3; a constant column is 0, exactly; so is a single node."""
-    scaled = features.scale_by_rank(np.array([[4, 7.3], [9, 7.3], [4, 7.3], [1, 2]]), 3)
-    np.testing.assert_allclose(scaled[:3, 0], scipy.stats.norm.ppf([1 / 3, 5 / 6, 1 / 3]), rtol=1e-6)
-    assert not scaled[:, 1].any() and not scaled[3].any()
-
-
-def test_rank_scaling_knows_only_order():
-    """A strictly increasing function of a column changes nothing; a decreasing one changes the sign."""
-    x = np.random.default_rng(0).integers(1, 50, (300, 3)).astype(np.float64)
-    scaled = features.scale_by_rank(x, 100)
-    for f in (np.log, np.exp, lambda x: 3 * x - 1e4):
-        assert (features.scale_by_rank(f(x), 100) == scaled).all()
-    np.testing.assert_allclose(features.scale_by_rank(-x, 100), -scaled, rtol=1e-6, atol=1e-7)
-
-
-def test_rank_scaling_keeps_hosts_and_ports_apart():
-    """Another port changes no host's scores, and another host no port's."""
-    x = np.random.default_rng(1).random((50, 4))
-    for changed, kept in ((slice(20, None), slice(0, 20)), (slice(0, 20), slice(20, None))):
-        y = x.copy()
-        y[changed] = np.random.default_rng(2).random(y[changed].shape) * 9
-        assert (features.scale_by_rank(y, 20)[kept] == features.scale_by_rank(x, 20)[kept]).all()
-        assert (features.scale_by_rank(y, 20)[changed] != features.scale_by_rank(x, 20)[changed]).any()
-
-
-def test_rank_scaling_ties_what_only_rounding_tells_apart():
-    """The same packets split over edges differently have the same deviation but for its last bits: equal scores."""
-    x = np.array([[0.1 + 0.2], [0.3], [5.0]])
-    assert x[0] != x[1]
-    scaled = features.scale_by_rank(x, 3)
-    assert scaled[0] == scaled[1] < scaled[2]
-
-
-@pytest.mark.parametrize("at_a_time", [1, 7, 1 << 16])
 @pytest.mark.parametrize("dtype", [None, np.int64])
-def test_blocks_and_orders_change_nothing(at_a_time, dtype, monkeypatch):
-    """Packets by edge or in any order with `order`, any number at a time, narrow integers or wide: the same bits."""
+def test_the_order_of_packets_changes_nothing(dtype):
+    """Packets by edge or in any order with `order`, narrow integers or wide: the same bits."""
     day = trace(0, 500)
     graph, order = graphs.build_graph(day["src"], day["port"], top_ports=6)
-    nodes = graph.edge_host, graph.edge_port, graph.weight, len(graph.hosts), len(graph.ports)
     by_edge = {name: column[order] for name, column in day.items()}
-    expected = features.node_features(*nodes, by_edge["dst"], {name: by_edge[name] for name in features.FIELDS})
-    monkeypatch.setattr(features, "AT_A_TIME", at_a_time)
+    expected = of(day)[1]
+    mixed = np.random.default_rng(0).permutation(500)
+    assert (of({name: column[mixed] for name, column in day.items()})[1] == expected).all()
     for columns, place in ((day, order), (by_edge, None)):
         columns = {name: column.astype(dtype or column.dtype) for name, column in columns.items()}
         fields = {name: columns[name] for name in features.FIELDS}
-        assert (features.node_features(*nodes, columns["dst"], fields, place) == expected).all()
+        assert (features.node_features(*nodes_of(graph), columns["dst"], fields, place) == expected).all()
 
 
-def test_wrong_lengths_and_unknown_fields_are_refused():
-    """A column that is not one value per packet, or a field with another name, is a ValueError that says so."""
+@pytest.mark.parametrize("seed", range(3))
+def test_a_row_of_many_packets_is_as_many_rows(seed):
+    """Rows with numbers of packets, by `order` or edge by edge, have the features of the rows repeated, to the bit."""
+    day = trace(seed)
+    packets = np.random.default_rng(seed).integers(1, 9, 300)
+    _, expected = of({name: np.repeat(column, packets) for name, column in day.items()}, min_packets=160)
+    graph, x = of({**day, "packets": packets}, min_packets=160)
+    assert 2 < len(graph.hosts) < len(np.unique(day["src"])) and (x == expected).all()
+    _, order = graphs.build_graph(day["src"], day["port"], 160, 6, packets)
+    fields = {name: day[name][order] for name in features.FIELDS}
+    by_edge = features.node_features(*nodes_of(graph), day["dst"][order], fields, packets=packets[order])
+    assert (by_edge == expected).all()
+
+
+def test_a_row_of_a_billion_packets():
+    """Sums of squares far beyond 2^63 are exact: two rows of 10^9 and 2^32 - 1 packets against whole numbers."""
+    most = (1 << 32) - 1
+    n, x = [1_000_000_000, most], [most, most - 1]
+    columns = {"src": np.ones(2, int), "port": np.array([22, 23]), "dst": np.array([5, 5]), "packets": np.array(n),
+               "timestamp": np.array(x), "ttl": np.array([64, 65])}
+    _, features_of = of(columns)
+    total = sum(n)
+    for column, values in ((17, [64, 65]), (32, x)):
+        sums, squares = (sum(m * v**power for m, v in zip(n, values)) for power in (1, 2))
+        assert column == 17 or (sums > 1 << 63 and squares > 1 << 94)
+        expected = [float(sums), min(values), max(values), sums / total,
+                    math.sqrt((total * squares - sums**2) / (total * (total - 1)))]
+        assert features_of[0, column : column + 5].tolist() == expected
+        assert features_of[1, column : column + 5].tolist() == [float(n[0] * values[0]), *[values[0]] * 3, 0]
+    assert features_of[0, :5].tolist() == [2, total, n[0], most, total / 2]
+    assert features_of[0, 6:12].tolist() == [1, total, total, total, total, 0]
+
+
+def test_no_sum_overflows():
+    """Thousands of largest values, as rows of their own and as rows of many packets, add up exactly."""
+    most, n = (1 << 32) - 1, 5000
+    day = {"src": np.ones(n, int), "port": np.full(n, 22), "dst": np.full(n, 9), "timestamp": np.full(n, most),
+           "window": np.arange(n)}
+    for packets in (None, np.full(n, most)):
+        _, x = of(day if packets is None else {**day, "packets": packets})
+        each = 1 if packets is None else most
+        assert x[0, 32:].tolist() == [float(n * each * most), most, most, most, 0]
+        total, sums, squares = n * each, each * (n * (n - 1) // 2), each * (n * (n - 1) * (2 * n - 1) // 6)
+        assert x[0, 27:32].tolist() == [float(sums), 0, n - 1, sums / total,
+                                        math.sqrt((total * squares - sums**2) / (total * (total - 1)))]
+        assert x[0, 1:6].tolist() == [total] * 4 + [0]
+
+
+@pytest.mark.parametrize("x", [0, 1, most := (1 << 32) - 1, most + 1, (1 << 48) - 1, 123_456_789_012_345])
+def test_moments_of_a_count_are_whole_numbers(x):
+    """A number of packets below 2^48 and its square come back from their digits exactly; more is refused."""
+    moments = features.moments_of_counts(np.array([x, 1]))
+    assert features.whole(moments.total).tolist() == [x, 1] and features.whole(moments.squares).tolist() == [x * x, 1]
+    assert moments.low.tolist() == moments.high.tolist() == [x, 1] and moments.n.tolist() == [1, 1]
+    with pytest.raises(ValueError, match=r"to one port or address must be fewer than 2\^48, got 281474976710656"):
+        features.moments_of_counts(np.array([x, 1 << 48]))
+
+
+def test_moments_merge_in_any_parts():
+    """Moments of parts, merged in any order, are those of the whole; a set without samples has no statistics."""
+    rng = np.random.default_rng(0)
+    x, group = rng.integers(0, 1 << 32, 400), np.sort(rng.integers(0, 4, 400) * 2)
+    start = np.searchsorted(group, [0, 2, 4, 6])
+    whole = features.moments_of_runs(x, start)
+    parts = features.moments_of_runs(x, np.arange(400))
+    mixed = rng.permutation(400)
+    merged = features.merge(features.Moments(*(part[mixed] for part in parts)), group[mixed], 7)
+    expected = [features.whole(digits).tolist() for digits in (whole.total, whole.squares)]
+    assert [features.whole(digits)[::2].tolist() for digits in (merged.total, merged.squares)] == expected
+    assert (features.stats(merged)[::2] == features.stats(whole)).all() and not features.stats(merged)[1::2].any()
+    np.testing.assert_allclose(features.stats(whole)[1], stats(x[group == 2]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("changed, line", [
+    ({"fields": {"ttl": np.zeros(4, int)}}, "ttl must hold one value per address, 6, got 4"),
+    ({"fields": {"ttl": np.zeros(6)}}, "ttl must be integers, got float64"),
+    ({"fields": {"ttl": np.full(6, 1 << 32)}}, r"ttl must lie in \[0, 2\^32\), got 4294967296..4294967296"),
+    ({"fields": {"TTL": np.zeros(6, int)}}, "fields must be among length, ttl, mss, window, timestamp, got TTL"),
+    ({"address": np.full(6, -1)}, r"addresses must lie in \[0, 2\^32\), got -1..-1"),
+    ({"order": np.arange(4)}, "the entries must hold the packets of the edges, 5, got 4"),
+    ({"order": np.arange(5) - 1}, r"order must hold numbers of 0..5, got -1..3"),
+    ({"order": np.arange(5) + 2}, r"order must hold numbers of 0..5, got 2..6"),
+    ({"order": None}, "addresses must hold one value per packet of the edges, 5, got 6"),
+    ({"packets": np.ones(5, int)}, "packets must hold one value per address, 6, got 5"),
+    ({"packets": np.ones(6)}, "packets must be integers, got float64"),
+    ({"packets": np.array([1, 1, 0, 1, 1, 1])}, r"packets must lie in \[1, 2\^32\), got 0..1"),
+    ({"packets": np.array([1, 1 << 32, 1, 1, 1, 1])}, r"packets must lie in \[1, 2\^32\), got 1..4294967296"),
+    ({"packets": np.full(6, 2)}, "the entries must hold the packets of the edges, 5, got 10"),
+    ({"packets": np.array([1, 3, 1, 9, 9, 9]), "order": np.arange(3)},
+     "the entries must come edge by edge, got one whose packets would belong to two edges"),
+])
+def test_columns_that_do_not_fit_are_refused(changed, line):
+    """Columns of another length, type or range, an order or packets that are not the edges': a line says which."""
+    day = {"edge_host": np.array([0, 0]), "edge_port": np.array([0, 1]), "weight": np.array([3, 2]), "n_hosts": 1,
+           "n_ports": 2, "address": np.zeros(6, int), "fields": {}, "order": np.arange(5)}
+    features.node_features(**day)
+    with pytest.raises(ValueError, match=line):
+        features.node_features(**{**day, **changed})
+
+
+def test_columns_edge_by_edge_are_as_long_as_the_edges():
+    """Without an order a column holds one value per packet of the edges."""
     edge = np.array([0]), np.array([0]), np.array([5])
     with pytest.raises(ValueError, match="ttl must hold one value per packet of the edges, 5, got 4"):
         features.node_features(*edge, 1, 1, np.zeros(5, int), {"ttl": np.zeros(4)})
-    for order in (np.arange(4), np.arange(5) - 1, np.arange(5) + 2):
-        got = f"{len(order)} of {order[0]}..{order[-1]}"
-        with pytest.raises(ValueError, match=f"order must hold the packets of the edges, 5 of 0..5, got {got}"):
-            features.node_features(*edge, 1, 1, np.zeros(6, int), {}, order)
-    with pytest.raises(ValueError, match="ttl must hold one value per address, 6, got 5"):
-        features.node_features(*edge, 1, 1, np.zeros(6, int), {"ttl": np.zeros(5, int)}, np.arange(5))
-    with pytest.raises(ValueError, match=r"addresses must lie in \[0, 2\^32\), got -1..-1"):
-        features.node_features(*edge, 1, 1, np.full(5, -1), {})
-    with pytest.raises(ValueError, match="fields must be among length, ttl, mss, window, timestamp, got TTL"):
-        features.node_features(*edge, 1, 1, np.zeros(5, int), {"TTL": np.zeros(5)})
 
 
 def test_no_hosts_no_features():
     """An empty day gives an empty matrix."""
     nothing = np.empty(0, np.int64)
-    assert features.node_features(nothing, nothing, nothing, 0, 0, nothing, {"ttl": nothing}).shape == (0, 37)
+    for order, packets in ((None, None), (nothing, None), (None, nothing), (nothing, nothing)):
+        assert features.node_features(*[nothing] * 3, 0, 0, nothing, {"ttl": nothing}, order, packets).shape == (0, 37)
+    assert features.scale_by_maximum(np.empty((0, 37)), 0).shape == (0, 37)
