@@ -146,27 +146,20 @@ def _read_pcap(source, name, head, sieve, skip, reject, warn):
     if link_type not in SUPPORTED and source.place == len(head):
         raise ValueError(f"{name}: expected link type {EXPECTED}, got {named(link_type)}")
 
-    word = struct.Struct(order + "I").unpack_from
     record = np.dtype([("seconds", order + "u4"), ("fraction", order + "u4"), ("captured", order + "u4")])
-    base, data, decided = source.place, b"", False  # data[0] is byte `base` of the file
+    base, data, seen, decided = source.place, b"", b"", False  # data[0] is byte `base` of the file, `seen` before it
     while more := source.chunk():
         data = b"".join((data, more, PADDING))
-        size, at, positions, corrupt = len(data) - len(PADDING), 0, [], False
-        while at + header <= size:
-            captured = word(data, at + 8)[0]
-            if captured > MAX_RECORD or at + header + captured > size:
-                corrupt = captured > MAX_RECORD
-                break
-            positions.append(at)
-            at += header + captured
-
+        size = len(data) - len(PADDING)
+        positions, at, corrupt = _walk_records(data, size, order, header)
         array, position = np.frombuffer(data, np.uint8), np.array(positions, np.int64)
         fields = gather(array, position, record)
         empty = np.flatnonzero((fields["captured"] == 0) & (fields["seconds"] != 0))
         joined = next((int(p) for p in position[empty] if _begins_capture(data, p)), None)  # its header looks like that
+        since = positions[-LOOK_BACK:][0] if positions else at
         if joined is None and corrupt:
-            since = positions[-LOOK_BACK:][0] if positions else at
-            joined = at if _begins_capture(data, at) else _find_pcap(data, since, size)
+            found = PCAP_HEADER.search(data, since, size)
+            joined = at if _begins_capture(data, at) else found and found.start()
         if joined is not None:
             before = position + header + fields["captured"] <= joined
             position, fields = position[before], fields[before]
@@ -193,11 +186,22 @@ def _read_pcap(source, name, head, sieve, skip, reject, warn):
             source.give_back(memoryview(data)[joined:size])
             return True
         if corrupt:
-            return _stop(source, reject, warn, "corrupt record length", base + at, data[at:size])
-        base, data = base + at, data[at:size]
-    if data:
-        reject("capture ends inside a packet", f"byte {base}")
-    return False
+            return _stop(source, reject, warn, "corrupt record length, reading ended there", base + at, data[at:size])
+        base, data, seen = base + at, data[at:size], data[since:at]
+    return bool(data) and _stop(source, reject, warn, "capture ends inside a packet", base, data, seen)
+
+
+def _walk_records(data, size, order, header):
+    """Step through the whole records of ``data[:size]``: their offsets, that where the walk stopped, and whether the
+    length of the record there is absurd."""
+    at, positions, word = 0, [], struct.Struct(order + "I").unpack_from
+    while at + header <= size:
+        captured = word(data, at + 8)[0]
+        if captured > MAX_RECORD or at + header + captured > size:
+            return positions, at, captured > MAX_RECORD
+        positions.append(at)
+        at += header + captured
+    return positions, at, False
 
 
 def _begins_capture(data, at):
@@ -205,33 +209,24 @@ def _begins_capture(data, at):
     return data[at : at + 8] in STARTS or (data[at : at + 4] == PCAPNG and data[at + 8 : at + 12] in BYTE_ORDER)
 
 
-def _find_pcap(data, start, stop):
-    """Where in ``data[start:stop]`` a file header of pcap stands, or None."""
-    found = PCAP_HEADER.search(data, start, stop)
-    return found and found.start()
+def _stop(source, reject, warn, what, place, data, seen=b""):
+    """End the reading of a capture at a break: say where, and how many bytes, which begin with `data`, were not read.
 
-
-def _stop(source, reject, warn, what, place, data):
-    """End the reading at a break: say where, and how many bytes were not read, which begin with `data`.
-
-    Returns whether a pcap follows somewhere; `source` gives that next.
+    Returns whether a pcap follows somewhere, or began within the bytes `seen` before; `source` gives that next.
     """
-    reject(f"{what}, reading ended there", f"byte {place}")
-    passed, found = 0, None
+    reject(what, f"byte {place}")
+    data, place, count, found = seen + data, place - len(seen), -len(seen), None
     while data:
-        found = _find_pcap(data, 0, len(data))
-        if found is not None:
-            source.give_back(memoryview(data)[found:])
-            passed += found
+        if (found := PCAP_HEADER.search(data)) is not None:
+            source.give_back(memoryview(data)[found.start() :])
+            count += found.start()
             break
-        tail = data[-PCAP_HEADER_BYTES + 1 :]
-        passed += len(data) - len(tail)
+        rest = data[-PCAP_HEADER_BYTES + 1 :]
         more = source.read(source.most)
-        if not more:
-            passed += len(tail)
-            break
-        data = tail + more
-    _tell_unread(warn, place, passed)
+        count += len(data) - (len(rest) if more else 0)
+        data = rest + more if more else b""
+    if count > 0 and (found or "corrupt" in what):
+        _tell_unread(warn, place + len(seen), count)
     return found is not None
 
 
@@ -259,13 +254,11 @@ def _read_pcapng(source, name, head, sieve, skip, reject, warn):
             source.give_back(memoryview(data)[at:size])
             return True
         if corrupt:
-            return _stop(source, reject, warn, "corrupt block", base + at, data[at:size])
+            return _stop(source, reject, warn, "corrupt block, reading ended there", base + at, data[at:size])
         _, first, order = sections[-1]
         del interfaces[:first]
         base, data = base + at, data[at:size]
-    if data:
-        reject("capture ends inside a packet", f"byte {base}")
-    return False
+    return bool(data) and _stop(source, reject, warn, "capture ends inside a packet", base, data)
 
 
 def _walk_blocks(name, data, size, base, order, interfaces):
