@@ -93,15 +93,15 @@ def days_of(snapshots, device):
     for day in snapshots:
         N, node = day.A_hat.shape[0], graphs.node_positions(day.graph, today.graph)
         absent = node < 0                                   # one node N for all; without features N, N + 1, ...
-        n_absent = 1 if day.x is not None else int(absent.sum())
-        node = np.where(absent, N if day.x is not None else N - 1 + absent.cumsum(), day.twin[node])
+        n_absent, twin = 1 if day.x is not None else int(absent.sum()), np.append(day.twin, N)
+        node = np.where(absent, N if day.x is not None else N - 1 + absent.cumsum(), twin[node])
         total = N + n_absent
         states, state = np.unique(state * total + node, return_inverse=True)
         before, node = np.divmod(states, total)             # (states,)
         wanted, now = np.unique(node, return_inverse=True)  # (R,)
         S = rows_for(day.A_hat, wanted, n_absent)
         if day.x is not None:
-            S, used = without_empty_columns(add_columns(S, np.append(day.twin, N)))
+            S, used = without_empty_columns(add_columns(S, twin))
             Ax = day.Ax if used is None else day.Ax[torch.from_numpy(used).to(device)]
             whole, row = None, None
         else:

@@ -4,7 +4,7 @@ Exact identities; the tests hold each, and whole steps, to the plain forms (test
 step stands in docs/speed.md.
 
     A_hat (x W1) = (A_hat x) W1                      the propagation of the input knows no weights: once per day
-    A_hat (z W2) + b2) W = A_hat (z (W2 W)) + b2 W   two linear maps are one: 1024 -> 384 instead of 1024 -> 512 -> 384
+    (A_hat (z W2) + b2) W = A_hat (z (W2 W)) + b2 W  two linear maps are one: 1024 -> 384 instead of 1024 -> 512 -> 384
     (A_hat z)[rows] = A_hat[rows] z                  only the rows that day t wants are propagated
     A_hat (z W) = (A_hat z) W                        propagated first where many more nodes are there than are wanted
     concat(z_a, z_b) W = z_a W_a + z_b W_b           the head: a product per node, not one per edge
@@ -129,9 +129,9 @@ class StaticEmbedder(models.StaticEmbedder):
 
 
 class TemporalEmbedder(models.TemporalEmbedder):
-    """As the plain one; called with a fast.layout.Window. low_memory: see Network."""
+    """As the plain one; called with a fast.layout.Window."""
 
-    low_memory = False
+    low_memory = False  # keep of each day its states alone, and compute the rest again in the backward pass
 
     def outputs(self, window):
         W, b = followed_by(self.gcn.second, self.gru.W, self.gru.b)
