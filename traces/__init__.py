@@ -11,6 +11,7 @@
     records.py    what names of columns mean, and their fields -> packets
     fields.py     blocks of text; numbers, ports, addresses, protocols
     times.py      dates and times as people write them
+    stamps.py     how a log's line begins
     captures.py   pcap and pcapng: the frames
     links.py      link layers: where in a frame the network layer begins
     tunnels.py    GRE, ERSPAN, IP in IP, VXLAN, MPLS and others: the packet inside a packet

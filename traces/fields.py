@@ -203,7 +203,9 @@ def numbers(text, start, end):
         value, fine = wholes(words, point + 1, point + 1 + digits)
         fraction = value / POWERS[digits]
         good &= (point == end) | (buf[point] == DOT) & (fine | (digits == 0))
-    rest = np.flatnonzero(~good & (buf[start] >= ZERO) & (buf[start] <= NINE) & (end - start <= MAX_NUMBER))
+    rest = np.flatnonzero(~good)
+    if rest.size:
+        rest = rest[(buf[start[rest]] >= ZERO) & (buf[start[rest]] <= NINE) & ((end - start)[rest] <= MAX_NUMBER)]
     if rest.size:
         whole[rest], fraction[rest], good[rest] = _odd_numbers(buf, start[rest], end[rest])
     return whole, fraction, good

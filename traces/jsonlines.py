@@ -13,7 +13,7 @@ Which names are read stands in records.py; a row may have any of a role's names.
 
 Vectorized: the quotes, braces, colons and commas of a block are its tokens; those within strings are dropped, a name is
 two quotes before a colon, its path the hash of its own and its parents' names. Imports the standard library, numpy,
-fields, records, syslog and times.
+fields, records, stamps, syslog and times.
 """
 
 from itertools import combinations, pairwise
@@ -40,10 +40,11 @@ from traces.fields import (
     words_of,
 )
 from traces.records import CLOCKS, COUNTS, DAYS, NAMES, find_columns, in_order, notes, packets_of
+from traces.stamps import Stamps, stamps
 from traces.syslog import EQUALS, packets_of_lines
-from traces.times import Stamps, stamps, times
+from traces.times import times
 
-OPEN, CLOSE = b"{}"
+OPEN, CLOSE, BRACKET = b"{}["
 MAX_NAME = 40  # bytes of a name that are looked at
 MAX_DEPTH = 8  # of objects within objects
 EVENTS = {"event_type": ("flow_id", "flow"), "mod": ("raw_sig", "syn")}  # kind of event -> (told by, the one wanted)
@@ -273,7 +274,7 @@ def _keys(block, line, reject):
     value[string], value_end[string] = value_end[string] + 1, tokens[colon[string] + 2]
     value += ~string & (buf[value] == SPACE)
     value_end -= ~string & (buf[value_end - 1] == SPACE) & (value_end > value)
-    depth = np.cumsum((types == OPEN).astype(np.int8) - (types == CLOSE), dtype=np.int64)[colon]
+    depth = np.cumsum((types == OPEN).astype(np.int8) - (types == CLOSE), dtype=np.int32)[colon]
     path = _hash(text, start, end)
     for level in range(2, min(int(depth.max()), MAX_DEPTH) + 1):
         parent = np.maximum.accumulate(np.where(depth < level, np.arange(len(depth)), 0))
@@ -289,28 +290,30 @@ def _objects(text, tokens, types, line, reject):
     Tokens within strings, and those around an object, are left out.
     """
     newline = np.flatnonzero(types == NEWLINE)
-    n, sizes = len(newline) - 1, np.diff(newline)
-    lines = np.repeat(np.arange(n), sizes)  # each line's tokens begin with the newline before it
-    tokens, types, last = tokens[: len(lines)], types[: len(lines)], tokens[-1]
-    starts, stops = tokens[newline[:-1]] + 1, np.append(tokens[newline[1:-1]], last)
-    quotes = np.cumsum(types == QUOTE, dtype=np.int64)
+    n, starts, stops = len(newline) - 1, tokens[newline[:-1]] + 1, tokens[newline[1:]]
+    sizes = np.diff(newline)  # each line's tokens begin with the newline before it
+    tokens, types, lines = tokens[:-1], types[:-1], np.repeat(np.arange(n, dtype=np.int32), sizes)
+    quotes = np.cumsum(types == QUOTE, dtype=np.int32)
     before = quotes[newline[:-1]]
-    odd = np.diff(before, append=quotes[-1] if n else 0) & 1 == 1
-    kept = np.flatnonzero((((quotes - np.repeat(before, sizes)) & 1 == 0) & (types != NEWLINE)) | (types == QUOTE))
+    odd = np.diff(before, append=quotes[-1:]) & 1 == 1
+    parity = quotes - np.repeat(before, sizes) if odd.any() else quotes
+    kept = np.flatnonzero(((parity & 1 == 0) & (types != NEWLINE)) | (types == QUOTE))
     tokens, types, lines = tokens[kept], types[kept], lines[kept]
     opens, closes = np.flatnonzero(types == OPEN), np.flatnonzero(types == CLOSE)
-    opens, closes = opens[text.buf[tokens[opens]] == OPEN], closes[text.buf[tokens[closes]] == CLOSE]
+    if BRACKET in text.buf[tokens[opens]]:  # an array is no object
+        opens, closes = opens[text.buf[tokens[opens]] == OPEN], closes[text.buf[tokens[closes]] == CLOSE]
     first, final = np.full(n, len(types)), np.full(n, -1)
     first[lines[opens[::-1]]], final[lines[closes]] = opens[::-1], closes
-    place = np.arange(len(types))
-    kept = np.flatnonzero((place >= first[lines]) & (place <= final[lines]))
-    tokens, types, lines = tokens[kept], types[kept], lines[kept]
-    depth = np.cumsum((types == OPEN).astype(np.int8) - (types == CLOSE), dtype=np.int64)
-    ends = np.searchsorted(lines, np.arange(n), side="right") - 1
-    level = np.where(ends >= 0, depth[ends] if len(depth) else 0, 0)  # behind each line
-    relative = depth - np.append(0, level)[lines]
-    zeros = np.bincount(lines[relative <= 0], minlength=n)  # one, the closing brace, in one whole object
-    good = ~odd & (zeros == 1) & (level == np.append(0, level[:-1]))
+    if (final - first + 1).clip(0).sum() < len(types):
+        place = np.arange(len(types))
+        kept = np.flatnonzero((place >= first[lines]) & (place <= final[lines]))
+        tokens, types, lines = tokens[kept], types[kept], lines[kept]
+    depth = np.cumsum((types == OPEN).astype(np.int8) - (types == CLOSE), dtype=np.int32)
+    level = np.append(0, depth)[np.searchsorted(lines, np.arange(n), side="right")]  # behind each line
+    if level.any():
+        depth = depth - np.append(0, level)[lines]
+    zeros = np.bincount(lines[depth <= 0], minlength=n)  # one, the closing brace, in one whole object
+    good = ~odd & (zeros == 1) & (np.diff(level, prepend=0) == 0)
     empty = (stops - starts <= 2) & np.isin(text.buf[starts], list(b"\n[], "))
     sift([Check(good | empty, "no JSON object", (starts, stops), "one whole object in a line")], line + np.arange(n),
          text, reject, reject)

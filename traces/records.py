@@ -81,7 +81,8 @@ COUNTS = {
     "num_packets": "num_bytes", "n_packets": "n_bytes", "num_pkts": "num_bytes", "packet_count": "byte_count",
     "pkt_count": "byte_count", "packets_sent": "bytes_sent", "network.packets": "network.bytes",
     "dpkts": "doctets", "packetdeltacount": "octetdeltacount", "packettotalcount": "octettotalcount",
-    "npackets": "nbytes", "count": "", "cnt": "", "hits": "", "repeat": "", "repeats": "", "repetitions": "", "occurrences": "",
+    "npackets": "nbytes", "count": "", "cnt": "", "hits": "", "repeat": "",
+    "repeats": "", "repetitions": "", "occurrences": "",
 }  # fmt: skip
 REQUIRED = ("src", "dst", "port")
 OPTIONAL = {"length": np.uint16, "ttl": np.uint8, "mss": np.uint16, "window": np.uint16,

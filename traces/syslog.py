@@ -3,7 +3,7 @@
     Dec 12 00:01:07 host kernel: [UFW BLOCK] IN=ens3 OUT= SRC=198.51.100.1 DST=192.0.2.7 LEN=40 ... PROTO=TCP ... DPT=23
     May 12 10:00:00 fw filterlog[351]: 4,,,1000000103,vtnet0,match,block,in,4,0x0,,243,54321,0,none,6,tcp,44,198.51...
 
-A line's time is the first in it, whatever stands before (times.py). One without a year takes the year that puts it
+A line's time is the first in it, whatever stands before (stamps.py). One without a year takes the year that puts it
 nearest to the line before it, the file's first one nearest to `near` (UTC seconds) and, if one of the years around has
 such, not after `latest`, when the file was last changed. A file none of whose lines has a time is refused. What is
 decided:
@@ -15,7 +15,8 @@ decided:
   - of a repeated key the first counts; `SEQ=` (--log-tcp-sequence) and `OPT (...)` (--log-tcp-options) are read.
   - a packet that came in by no interface (`IN= `), or goes out (filterlog), is this machine's own: "outgoing".
 
-Columns of a chunk, `skip`, `reject` as in records.py. Imports the standard library, numpy, fields, records and times.
+Columns of a chunk, `skip`, `reject` as in records.py. Imports the standard library, numpy, fields, records, stamps and
+times.
 """
 
 import re
@@ -26,8 +27,10 @@ from traces.fields import (
     COLON,
     COMMA,
     NEWLINE,
+    NINE,
     PADDING,
     TCP,
+    ZERO,
     Check,
     addresses,
     blocks,
@@ -44,7 +47,8 @@ from traces.fields import (
     words_of,
 )
 from traces.records import OPTIONAL, in_order
-from traces.times import ZONES, stamps
+from traces.stamps import stamps
+from traces.times import ZONES
 
 KEYS = (b" SRC=", b" DST=", b" PROTO=", b" DPT=", b" LEN=", b" TTL=", b" WINDOW=", b" SEQ=", b"IN= OUT=")
 VALUES = {"port": 3, "length": 4, "ttl": 5, "window": 6, "seq": 7}  # role -> which key
@@ -55,6 +59,7 @@ EQUALS, BRACKET, CLOSING, NUL = b"=(]\0"
 PRINTK = re.compile(rb" <\d>(?=[A-Z]+=)")  # the kernel's levels, left inside a line by some loggers
 FILTERLO = int.from_bytes(b"filterlo", "little")
 KERNEL = int.from_bytes(b"kernel", "little")
+REPEATS = b"message repeated"
 REPEATED = int.from_bytes(b"repeated", "little")
 TWICE = 1.0  # seconds within which two lines may be of one packet
 RECENT = 32  # packets of a block that the next one's lines may be of
@@ -78,14 +83,16 @@ def read_log(stream, name, skip, reject, near, latest=np.inf, warn=lambda _: Non
             told.add(line)
             warn(line)
 
-    for block, line in _log_blocks(stream, reject):
+    for block, line, context in _log_blocks(stream, reject):
         if b"<" in block:
             block = PRINTK.sub(b" ", block)
         text, cuts = cut(block, " =")
         starts, stops = _lines(text, cuts)
         stamp, state = stamps(text, starts, stops, state)
         lines = line + np.arange(len(starts))
-        parts, recent = packets_of_lines(text, cuts, starts, stops, lines, stamp, recent, name, skip, reject, tell)
+        parts, recent = packets_of_lines(
+            text, cuts, starts, stops, lines, stamp, recent, name, skip, reject, tell, context
+        )
         chunk, _ = in_order(parts)
         if len(chunk["time"]):
             if state[0] is not None and chunk["time"].max() > latest:
@@ -109,18 +116,16 @@ def log_span(stream, near):
 
 
 def _log_blocks(stream, reject):
-    """The blocks of a log, cut so that none begins with a line that repeats the one before it."""
-    held = b""
+    """Yield a log's blocks, the number of their first lines, and how many of these are there only to be repeated.
+
+    That is the line before, where a block begins with a line that repeats it.
+    """
+    last = b""
     for block, line in blocks(stream, reject, b"\0"):  # the mark of a last line without an end
-        first, block = line - held.count(b"\n"), held + block
-        end = block.rfind(b"\n", 0, -1) + 1
-        while end and b"message repeated" in block[end : block.find(b"\n", end)]:
-            end = block.rfind(b"\n", 0, end - 1) + 1
-        if end:
-            yield block[:end], first
-        held = block[end:]
-    if held:
-        yield held, first + block.count(b"\n", 0, end)
+        context = int(bool(last) and REPEATS in block[: block.find(b"\n")])
+        yield (last + block if context else block), line - context, context
+        end = block[block.rfind(b"\n", 0, -1) + 1 :]
+        last = last if REPEATS in end else end
 
 
 def _lines(text, cuts):
@@ -129,11 +134,12 @@ def _lines(text, cuts):
     return breaks[:-1] + 1, breaks[1:]
 
 
-def packets_of_lines(text, cuts, starts, stops, lines, stamp, recent, name, skip, reject, warn):
+def packets_of_lines(text, cuts, starts, stops, lines, stamp, recent, name, skip, reject, warn, context=0):
     """The packets among log lines: chunks, each with the rows that its packets are, and what the next block needs.
 
     `cuts` are the positions of blanks, "=" and newlines; `lines` (n,) the lines' numbers; `stamp` their Stamps;
-    `recent` what the last call gave as the second value, None before the first.
+    `recent` what the last call gave as the second value, None before the first. The first `context` lines were read
+    already, and are there to be repeated.
     """
     equals = np.append(0, np.flatnonzero(text.buf[cuts] == EQUALS))
     found = equals[_find(text.words, cuts[equals], stops, *KEYS)]  # (keys, n) which cuts are the keys' ends, 0 = none
@@ -142,8 +148,11 @@ def packets_of_lines(text, cuts, starts, stops, lines, stamp, recent, name, skip
     if not logged.all() or ((text.buf[stops - 1] == CLOSING) | (text.buf[stops - 2] == CLOSING)).any():
         source, packets = _repeated(text, cuts, starts, stops, logged)
         logged = logged[source]
+    logged[:context] = False
     filtered = _find_filterlog(text, cuts, stops)[source] if not logged.all() else np.zeros(len(starts), np.int64)
+    filtered[:context] = 0
     others = ~logged & (filtered == 0) & (starts < stops)
+    others[:context] = False
     sift([Check(~others, "other log line")], lines, text, skip, reject)
     if (logged | (filtered > 0)).any() and recent is None:
         _look_at_times(text, starts, stops, stamp, logged | (filtered > 0), name, warn)
@@ -220,8 +229,7 @@ def _netfilter(text, cuts, starts, stops, found, told, own, lines, stamp, skip, 
     brackets = np.append(0, np.flatnonzero(buf == BRACKET))
     options = _find(words, brackets, stops, b" OPT (")[0, told]
     starts, stops, lines, time, good_time = starts[told], stops[told], lines[own], stamp.time[own], stamp.good[own]
-    last = (there[3:8] & (end[3:8] == stops)).any(axis=0)
-    short = last & ((buf[stops - 1] == NUL) | (np.count_nonzero(last) < len(last) / 2))
+    short = _cut_short(buf, stops, there[3:8], end[3:8])
     chunk = {"time": time, "src": src, "dst": dst}
     checks = [
         Check(~there[8], "outgoing"),
@@ -241,6 +249,16 @@ def _netfilter(text, cuts, starts, stops, found, told, own, lines, stamp, skip, 
         chunk["mss"], chunk["timestamp"] = _options(buf, np.where(options > 0, brackets[options] + 1, 0), stops)
     kept = sift(checks, lines, text, skip, reject)
     return (chunk if kept.all() else {role: column[kept] for role, column in chunk.items()}), kept
+
+
+def _cut_short(buf, stops, there, end):
+    """Which lines end inside a value, (values, n), if not most do, or the file ends there."""
+    final = buf[stops - 1]
+    last = ((final >= ZERO) & (final <= NINE)) | (final == NUL)
+    if last.any():
+        last &= (there & (end == stops)).any(axis=0)
+        last &= (final == NUL) | (np.count_nonzero(last) < len(last) / 2)
+    return last
 
 
 def _put(chunk, role, value, good, there, place):

@@ -114,8 +114,7 @@ def _parse_table(block, line, layout, name, skip, reject, sensors, warn):
 
     The block's first line has number `line`.
     """
-    text, cuts = _split(block, layout)
-    breaks = np.flatnonzero(text.buf[cuts] == NEWLINE)
+    text, cuts, breaks = _split(block, layout)
     starts, stops, counts = cuts[breaks[:-1]] + 1, cuts[breaks[1:]], np.diff(breaks)
     regular = counts == len(layout.names)
     passed, found, at = _between(text, cuts, breaks, starts, stops, regular, layout, name)
@@ -157,16 +156,18 @@ def _behind(block, n):
 
 
 def _split(block, layout):
-    """The block as Text, without quotes and padding, and the positions of its separators and newlines."""
+    """The block as Text, without quotes and padding; where its separators and newlines are, and which are newlines."""
     delimiter = layout.delimiter
     if delimiter == " " and b"\t" in block:
         block = block.replace(b"\t", b" ")
     if b'"' in block:
         block = _unquote(block, delimiter)
     text, cuts = cut(block, delimiter)
-    if _is_padded(text, cuts, layout):
+    breaks = np.flatnonzero(text.buf[cuts] == NEWLINE)
+    if _is_padded(text, np.diff(breaks), layout):
         text, cuts = cut(_squeeze(block, delimiter), delimiter)
-    return text, cuts
+        breaks = np.flatnonzero(text.buf[cuts] == NEWLINE)
+    return text, cuts, breaks
 
 
 def _between(text, cuts, breaks, starts, stops, regular, layout, name):
@@ -198,10 +199,10 @@ def _between(text, cuts, breaks, starts, stops, regular, layout, name):
     return passed, None, len(starts)
 
 
-def _is_padded(text, cuts, layout):
+def _is_padded(text, counts, layout):
     """May blanks stand beside separators? Where these are blanks, that gives lines another number of fields."""
     if layout.delimiter == " ":
-        return (np.diff(np.flatnonzero(text.buf[cuts] == NEWLINE)) != len(layout.names)).any()
+        return (counts != len(layout.names)).any()
     blanks = np.flatnonzero(text.buf == SPACE)
     beside = np.append(text.buf[blanks - 1], text.buf[blanks + 1])
     return ((beside == NEWLINE) | (beside == ord(layout.delimiter))).any()

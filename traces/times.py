@@ -1,4 +1,4 @@
-"""Times as people write them -> UTC seconds: numbers since 1970, dates and clocks, and the stamps of log lines.
+"""Times as people write them -> UTC seconds: numbers since 1970, dates and times of day.
 
 What is read, with an offset (`Z`, `UTC`, `+0200`, ` +02:00`, `+02`) or without one (then as UTC):
 
@@ -7,15 +7,13 @@ What is read, with an offset (`Z`, `UTC`, `+0200`, ` +02:00`, `+02`) or without 
     May 12, 2023 08:00:00.25   Fri May 12 08:00:00 2023   12/May/2023:08:00:00 +0200   5/13/2023 8:00:00 AM
 
 A zone's abbreviation (CEST) is passed over: the time counts as written. Where the year stands last, a number above 12
-among a block's dates tells the day from the month; without one it is an error. Stamps of log lines may lack the year
-(RFC 3164); each takes the year that puts it nearest to the line before.
+among a block's dates tells the day from the month; without one it is an error. How a log's line begins: stamps.py.
 
 Positions, `good` and Text as in fields.py. Imports the standard library, numpy, and fields.
 """
 
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -24,11 +22,9 @@ from traces.fields import (
     COMMA,
     DASH,
     DOT,
-    NINE,
     POWERS,
     SPACE,
     UNDERSCORE,
-    ZERO,
     eight,
     numbers,
     run,
@@ -42,12 +38,10 @@ END_OF_TIME = 253_402_300_800  # the year 10000
 UNITS = {1: "seconds", 10**3: "milliseconds", 10**6: "microseconds", 10**9: "nanoseconds"}
 EXPECTED = "seconds since 1970 or a date with a time of day"
 MONTH_STARTS = np.arange("1970-01", "10000-02", dtype="M8[M]").astype("M8[D]").astype(np.int64)  # days since 1970
-LEAP_YEAR = np.array([31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])  # days of the months
 MONTHS = np.frombuffer(b"jan feb mar apr may jun jul aug sep oct nov dec ", "<u4").astype(np.uint64) & 0xFFFFFF
 WEEKDAYS = np.frombuffer(b"mon tue wed thu fri sat sun ", "<u4").astype(np.uint64) & 0xFFFFFF
 ZONES = re.compile(rb"[ \d](A[CEKW][DS]T|BST|CES?T|[CEMP][DS]T|EES?T|HK?ST|IST|JST|KST|MSK|NZ[DS]T|SGT|WES?T|CAT|EAT|"
                    rb"SAST|WAT|WIB)\b")
-MAX_COLONS = 16  # of a line that are looked at for the time of day
 
 
 @dataclass
@@ -68,22 +62,20 @@ def times(text, start, end, dating, warn):
     Raises ValueError where day and month cannot be told apart.
     """
     time, good = np.zeros(len(start)), np.zeros(len(start), bool)
-    rows = np.flatnonzero(text.buf[start + 4] != DASH)  # else most likely a date
-    if rows.size:
+    dated = text.buf[start + 4] == DASH  # most likely a date
+    if not dated.all():
+        rows = slice(None) if not dated.any() else np.flatnonzero(~dated)
         whole, fraction, numeric = numbers(text, start[rows], end[rows])
         value = whole + fraction
         if dating.unit is None and numeric.any():
             dating.unit = _unit(np.median(value[numeric]), warn)
-        time[rows], good[rows] = value / (dating.unit or 1), numeric
-        good &= time < END_OF_TIME
-        if numeric.all():
-            return time, good
-        rows = rows[~numeric]
-    dated = np.flatnonzero(text.buf[start + 4] == DASH)
-    rows = np.union1d(rows, dated) if rows.size and dated.size else np.concatenate([rows, dated])
+        value /= dating.unit or 1
+        time[rows], good[rows] = value, numeric & (value < END_OF_TIME)
+        dated[rows] = ~numeric
+    rows = np.flatnonzero(dated)
     if rows.size:
-        time[rows], stop, good[rows] = dates(text, start[rows], end[rows], dating)
-        good[rows] &= stop == end[rows]
+        time[rows], stop, fine = dates(text, start[rows], end[rows], dating)
+        good[rows] = fine & (stop == end[rows])
     return time, good
 
 
@@ -118,7 +110,7 @@ def dates(text, at, end, dating):
         if late.size:
             year, known = eight(text.words, stop[rest[late]] + 1, 4)
             month, day = -days[late] // 100, -days[late] % 100
-            days[late], fine[late] = _days(year, month, day)
+            days[late], fine[late] = days_of(year, month, day)
             fine[late] &= known
             stop[rest[late]] += 5
         time[rest], good[rest] = days * DAY + seconds, fine & whole
@@ -134,8 +126,8 @@ def _iso(text, at, limit):
     month, fine = eight(words, at + 5, 2)
     good &= fine & (buf[at + 4] == DASH) & (buf[at + 7] == DASH) & np.isin(buf[at + 10], list(b"Tt _"))
     day, fine = eight(words, at + 8, 2)
-    second, stop, whole = _clock(text, at + 11, limit)
-    days, valid = _days(year, month, day)
+    second, stop, whole = fixed_clock(text, at + 11, limit)
+    days, valid = days_of(year, month, day)
     return days * DAY + second, stop, good & fine & whole & valid & (_half(text, stop) == 0)
 
 
@@ -147,7 +139,7 @@ def calendar(text, at, end, dating):
     buf, begin = text.buf, at
     weekday = np.isin(_name(text, at), WEEKDAYS)
     at = _blanks(buf, at + 3 * weekday + (weekday & ((buf[at + 3] == COMMA) | (buf[at + 3] == UNDERSCORE))))
-    named = _month(text, at)
+    named = month_at(text, at)
     first, p, good = _number(text, at)
     length = p - at
     first, good = np.where(named > 0, named, first), good | (named > 0)
@@ -155,7 +147,7 @@ def calendar(text, at, end, dating):
     compact = (length == 8) & (named == 0)
     separator = buf[p]
     p = _blanks(buf, p + np.isin(separator, list(b"-/.")))
-    middle_name = _month(text, p)
+    middle_name = month_at(text, p)
     second, q, fine = _number(text, p)
     second, q = np.where(middle_name > 0, middle_name, second), np.where(middle_name > 0, p + 3, q)
     good &= (fine & (q - p <= 2)) | (middle_name > 0)
@@ -173,7 +165,7 @@ def calendar(text, at, end, dating):
     day = np.where(named > 0, second, np.where(length == 4, third, np.where(month == second, first, second)))
     year, month, day = (np.where(compact, a, b) for a, b in
                         ((first // 10_000, year), (first // 100 % 100, month), (first % 100, day)))
-    days, valid = _days(np.where(yearless, 2000, year), month, day)
+    days, valid = days_of(np.where(yearless, 2000, year), month, day)
     return np.where(yearless, -(100 * month + day), days), np.where(compact, at + 8, stop), (good | compact) & valid
 
 
@@ -195,7 +187,7 @@ def _day_first(text, at, end, first, second, doubtful, dating):
 
 def clocks(text, at, limit):
     """`8:00`, `08:00:07`, `08:00:07.123`, `8:00:07,123 PM` that begin at `at`: seconds, positions behind, good."""
-    seconds, stop, good = _clock(text, at, limit)
+    seconds, stop, good = fixed_clock(text, at, limit)
     rest = np.flatnonzero(~good)
     if rest.size:
         at = at[rest]
@@ -230,7 +222,7 @@ def _half(text, at):
     return (word == 0x6D61) + 2 * (word == 0x6D70)
 
 
-def _clock(text, at, limit):
+def fixed_clock(text, at, limit):
     """`00:01:07` or `00:01:07.123` that begin at `at`: seconds, the positions behind them, which are good."""
     buf, words = text
     (hour, minute, second), good = eight(words, at + np.array([[0], [3], [6]]), 2)
@@ -296,7 +288,7 @@ def _name(text, at):
     return (text.words[at] | np.uint64(0x202020)) & np.uint64(0xFFFFFF)
 
 
-def _month(text, at):
+def month_at(text, at):
     """The month, 1..12, whose name's first three letters stand at `at`, or 0."""
     name = _name(text, at)
     month = np.zeros(len(at), np.int64)
@@ -311,166 +303,8 @@ def _blanks(buf, at):
     return at + (buf[at] == SPACE)
 
 
-def _days(year, month, day):
+def days_of(year, month, day):
     """Days since 1970 of a date, and which exist."""
     good = (month >= 1) & (month <= 12) & (year >= 1970) & (year <= 9999)
     months = np.where(good, (year - 1970) * 12 + month - 1, 0)
     return MONTH_STARTS[months] + day - 1, good & (day >= 1) & (day <= MONTH_STARTS[months + 1] - MONTH_STARTS[months])
-
-
-# ------------------------------------------------------------------------------------------------- stamps of lines
-
-
-class Stamps(NamedTuple):
-    """The times of n log lines."""
-
-    time: np.ndarray  # float64, UTC seconds
-    good: np.ndarray  # bool: is it a time?
-    there: np.ndarray  # bool: does the line have any?
-    guessed: np.ndarray  # bool: was the year missing?
-
-
-def stamps(text, starts, stops, state):
-    """The Stamps of log lines and the state for the next block.
-
-    A line's stamp is its first time of day and the date beside it, whatever stands before: `<4>`, a version, a file's
-    name, `[`, another stamp's host. Lines without one may begin with seconds since 1970. `state` is the last time
-    without a year as (year, second of a leap year); before the first, (None, (near, latest)), see syslog.py.
-    """
-    buf, words = text
-    clock, there = _find_clocks(text, starts, stops)
-    time, good = np.zeros(len(starts)), np.zeros(len(starts), bool)
-    month = np.where(there & (buf[clock - 4] == SPACE), _month(text, clock - 7), 0)  # Dec 12 00:01:07
-    rows = np.flatnonzero(there & (month == 0))
-    if rows.size:
-        month[rows] = np.where(buf[clock[rows] - 3] == SPACE, _month(text, clock[rows] - 6), 0)  # Dec 2 00:01:07
-        rows = rows[month[rows] == 0]
-    if rows.size:
-        time[rows], good[rows] = _dated(text, clock[rows], stops[rows])
-    rows = np.flatnonzero(~there)
-    if rows.size:
-        time[rows], good[rows] = _epochs(text, starts[rows], stops[rows])
-        there[rows] = good[rows]
-    rows = np.flatnonzero(month > 0)
-    month, p = month[rows] - 1, clock[rows] - 3
-    padded = buf[p] == SPACE
-    day, fine = eight(words, p + padded, 2 - padded)
-    second, stop, whole = _clock(text, p + 3, stops[rows])
-    fine &= whole & (buf[p + 2] == SPACE) & (buf[stop] != COLON) & (day >= 1) & (day <= LEAP_YEAR[month])
-    year = _years_beside(text, clock[rows], stop)
-    known = year > 0
-    if known.any():
-        days, valid = _days(year, month + 1, day)
-        time[rows[known]], good[rows[known]] = (days * DAY + second)[known], (fine & valid)[known]
-        fine &= ~known
-    guessed = np.zeros(len(starts), bool)
-    guessed[rows[fine]] = True
-    rows, month, day, second = rows[fine], month[fine], day[fine], second[fine]
-    if rows.size:
-        when = (np.cumsum(LEAP_YEAR)[month] - LEAP_YEAR[month] + day - 1) * DAY + second
-        if state[0] is None:
-            state = _first_year(month[0] + 1, day[0], second[0], *state[1]), when[0]
-        step = np.diff(when, prepend=state[1])
-        year = state[0] + np.cumsum((step < -183 * DAY).astype(int) - (step > 183 * DAY))
-        state = int(year[-1]), when[-1]
-        days, good[rows] = _days(year, month + 1, day)
-        time[rows] = days * DAY + second
-    return Stamps(time, good & (buf[starts] > 0), there, guessed), state  # a 0: what a lost power leaves of lines
-
-
-def _years_beside(text, clock, stop):
-    """The years around month, day and time: `2023 May 12 10:00:00`, `May 12 10:00:00 2023`; 0 where there is none."""
-    buf, year = text.buf, np.zeros(len(clock), np.int64)
-    before = (buf[clock - 8] == SPACE) & (buf[clock - 9] <= NINE) & np.isin(buf[clock - 13], list(b"\n >[:"))
-    behind = (buf[stop] == SPACE) & (buf[stop + 4] <= NINE) & ((buf[stop + 5] < ZERO) | (buf[stop + 5] > NINE))
-    for there, at in ((behind, stop + 1), (before, clock - 12)):
-        rows = np.flatnonzero(there)
-        if rows.size:
-            value, good = eight(text.words, at[rows], 4)
-            year[rows[good & (value >= 1970) & (value < 2100)]] = value[good & (value >= 1970) & (value < 2100)]
-    return year
-
-
-def _find_clocks(text, starts, stops):
-    """Where each line's first time of day `dd:dd:dd` stands, behind a blank, T, `:` or the like; and which have one."""
-    buf, words = text
-
-    def is_clock(at):
-        word = words[at] ^ np.uint64(0x30303A30303A3030)  # 00:00:00
-        return ((word + np.uint64(0x76767F76767F7676)) | word) & np.uint64(0x8080808080808080) == 0
-
-    clock = starts + 7
-    there = is_clock(clock) & (clock + 8 <= stops)
-    rows = np.flatnonzero(~there)
-    if rows.size:
-        clock[rows] = starts[rows] + 11
-        there[rows] = is_clock(clock[rows]) & (clock[rows] + 8 <= stops[rows])
-        rows = rows[~there[rows]]
-    if rows.size:
-        colons = np.append(np.flatnonzero(buf == COLON), len(buf) - 16)
-        next_one = np.searchsorted(colons, starts[rows])
-    for _ in range(MAX_COLONS):
-        if not rows.size:
-            break
-        at = colons[np.minimum(next_one, len(colons) - 1)] - 2
-        within = at + 8 <= stops[rows]
-        rows, at, next_one = rows[within], at[within], next_one[within] + 1
-        found = is_clock(at) & (at > starts[rows]) & np.isin(buf[at - 1], list(b" \tTt:_[\"'"))
-        clock[rows[found]], there[rows[found]] = at[found], True
-        rows, next_one = rows[~found], next_one[~found]
-    return np.where(there, clock, 13), there
-
-
-def _dated(text, clock, stops):
-    """The dates right before these clocks, with a year: UTC seconds, and which are good."""
-    buf = text.buf
-    slash = (buf[clock - 9] == ord("/")) & (buf[clock - 5] == ord("/"))  # 12/May/2023:10:00:00 +0200
-    month_first = _month(text, clock - 12)  # May 12 2023 10:00:00
-    month_last = np.where(slash, _month(text, clock - 8), 0)
-    iso = (buf[clock - 7] == buf[clock - 4]) & ((buf[clock - 4] == DASH) | (buf[clock - 4] == ord("/")))
-    year_first = np.where(iso, clock - 11, clock - 5)
-    padded = buf[clock - 8] == SPACE
-    day_at = np.where(iso, clock - 3, np.where(month_last > 0, clock - 11, clock - 8 + padded))
-    year, good = eight(text.words, year_first, 4)
-    day, fine = eight(text.words, day_at, np.where(~iso & (month_last == 0) & padded, 1, 2))
-    month, numeric = eight(text.words, clock - 6, 2)
-    month = np.where(iso, month, np.where(month_last > 0, month_last, month_first))
-    good &= fine & (numeric | ~iso) & ((buf[np.maximum(year_first - 1, 0)] < ZERO) | (buf[year_first - 1] > NINE))
-    days, valid = _days(year, month, day)
-    seconds, stop, whole = _clock(text, clock, stops)
-    offset, _ = zones(text, stop, stops)
-    return days * DAY + seconds - offset, good & valid & whole & (buf[stop] != COLON)
-
-
-def _epochs(text, starts, stops):
-    """Seconds since 1970 that lines begin with, behind `<4>` or a file's name: and which are good."""
-    blank = starts.copy()
-    for _ in range(MAX_COLONS * 4):
-        on = (text.buf[blank] > SPACE) & (blank < stops)
-        if not on.any():
-            break
-        blank = blank + on
-    begin = blank
-    for _ in range(MAX_COLONS + 4):
-        byte = text.buf[begin - 1]
-        on = (begin > starts) & (((byte >= ZERO) & (byte <= NINE)) | (byte == DOT))
-        if not on.any():
-            break
-        begin = begin - on
-    whole, fraction, good = numbers(text, begin, blank)
-    time = whole + fraction
-    outside = (begin == starts) | np.isin(text.buf[begin - 1], list(b">:"))
-    return time, good & outside & (time >= PLAUSIBLE[0]) & (time < PLAUSIBLE[1])
-
-
-def _first_year(month, day, second, near, latest):
-    """The year that puts month, day and second nearest to the time `near`; 29 February only in leap years.
-
-    Where that is after `latest` and a year before is not, that one.
-    """
-    year = np.datetime64(int(near), "s").astype("M8[Y]").astype(int) + 1970 + np.arange(-8, 9)
-    days, good = _days(year, np.full(17, month), np.full(17, day))
-    time = days * DAY + second
-    distance = np.where(good, abs(time - near), np.inf)
-    early = np.where(time <= latest, distance, np.inf)      # further off than a year before: `latest` is no help
-    return int(year[(early if early.min() < 600 * DAY else distance).argmin()])
