@@ -1,6 +1,6 @@
-"""TUTORIAL.md as a program: its blocks run in order in one namespace, and each prints what stands under it.
+"""docs/tutorial.md as a program: its blocks run in order in one namespace, and each prints what stands under it.
 
-`python -m tests.test_tutorial` from the repository's root writes the outputs anew; read the difference before you
+`python -m tests.docs.test_tutorial` from the repository's root writes the outputs anew; read the difference before you
 keep it.
 """
 
@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
-TUTORIAL = ROOT / "TUTORIAL.md"
+ROOT = Path(__file__).resolve().parent.parent.parent
+TUTORIAL = ROOT / "docs/tutorial.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:^```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 
 
@@ -32,7 +32,7 @@ def run(page):
 def test_every_block_prints_what_is_shown():
     """Run from top to bottom, every block's output equals the block under it, character by character."""
     for line, printed, shown in run(TUTORIAL.read_text(encoding="utf-8")):
-        assert printed == shown, f"TUTORIAL.md, block at line {line}"
+        assert printed == shown, f"docs/tutorial.md, block at line {line}"
 
 
 def test_no_block_slips_by():
@@ -67,7 +67,7 @@ def test_every_section_has_an_exercise_with_its_answer_folded():
 
 def test_the_tests_it_names_exist():
     """Every tests/file.py::name on the page is a test of this repository."""
-    named = re.findall(r"`tests/(\w+\.py)::(\w+)`", TUTORIAL.read_text(encoding="utf-8"))
+    named = re.findall(r"`tests/([\w/]+\.py)::(\w+)`", TUTORIAL.read_text(encoding="utf-8"))
     assert len(named) >= 15
     for file, name in named:
         assert f"\ndef {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file}::{name}"
