@@ -51,7 +51,8 @@ PCAP = {
     for magic, units, header in ((0xA1B2C3D4, 10**6, 16), (0xA1B23C4D, 10**9, 16), (0xA1B2CD34, 10**6, 24))
     for order in "<>"
 }
-LOOK_BACK = 8  # records before a break in which the header of another capture is looked for
+LOOK_BACK = 8  # records before an odd one in which the header of another capture is looked for
+MAX_ODD = 1000  # odd records of a chunk that are looked at for that
 PCAPNG = b"\n\r\r\n"  # type of the section header block, the same in both byte orders
 MAGICS = (*PCAP, PCAPNG)
 STARTS = {magic + struct.pack(order + "2H", 2, 4) for magic, (order, _, _) in PCAP.items()}  # magic and version
@@ -146,7 +147,7 @@ def _read_pcap(source, name, head, sieve, skip, reject, warn):
     if link_type not in SUPPORTED and source.place == len(head):
         raise ValueError(f"{name}: expected link type {EXPECTED}, got {named(link_type)}")
 
-    record = np.dtype([("seconds", order + "u4"), ("fraction", order + "u4"), ("captured", order + "u4")])
+    record = np.dtype([(field, order + "u4") for field in ("seconds", "fraction", "captured", "length")])
     base, data, seen, decided = source.place, b"", b"", False  # data[0] is byte `base` of the file, `seen` before it
     while more := source.chunk():
         data = b"".join((data, more, PADDING))
@@ -154,21 +155,17 @@ def _read_pcap(source, name, head, sieve, skip, reject, warn):
         positions, at, corrupt = _walk_records(data, size, order, header)
         array, position = np.frombuffer(data, np.uint8), np.array(positions, np.int64)
         fields = gather(array, position, record)
-        empty = np.flatnonzero((fields["captured"] == 0) & (fields["seconds"] != 0))
-        joined = next((int(p) for p in position[empty] if _begins_capture(data, p)), None)  # its header looks like that
-        since = positions[-LOOK_BACK:][0] if positions else at
-        if joined is None and corrupt:
-            found = PCAP_HEADER.search(data, since, size)
-            joined = at if _begins_capture(data, at) else found and found.start()
+        wrong = fields["fraction"] > units  # a whole unit comes of rounding
+        odd = wrong | (fields["captured"] > fields["length"]) | ((fields["captured"] == 0) & (fields["seconds"] != 0))
+        joined = _next_capture(data, position, odd, at, corrupt) if corrupt or odd.any() else None
         if joined is not None:
             before = position + header + fields["captured"] <= joined
-            position, fields = position[before], fields[before]
+            position, fields, wrong = position[before], fields[before], wrong[before]
         if not decided and position.size:
             decided = True
-            if units == 10**6 and np.mean((fields["fraction"] > units) & (fields["fraction"] < 10**9)) > 0.5:
-                units = 10**9
+            if units == 10**6 and np.mean(wrong & (fields["fraction"] < 10**9)) > 0.5:
+                units, wrong = 10**9, fields["fraction"] > 10**9
                 warn("its fractions of a second are nanoseconds, though its magic says microseconds")
-        wrong = fields["fraction"] > units  # a whole unit comes of rounding
         refuse(reject, "malformed record header", base, position, wrong)
         time = fields["seconds"] + fields["fraction"] / units
         start = position + header
@@ -187,6 +184,7 @@ def _read_pcap(source, name, head, sieve, skip, reject, warn):
             return True
         if corrupt:
             return _stop(source, reject, warn, "corrupt record length, reading ended there", base + at, data[at:size])
+        since = positions[-LOOK_BACK:][0] if positions else at
         base, data, seen = base + at, data[at:size], data[since:at]
     return bool(data) and _stop(source, reject, warn, "capture ends inside a packet", base, data, seen)
 
@@ -204,9 +202,17 @@ def _walk_records(data, size, order, header):
     return positions, at, False
 
 
-def _begins_capture(data, at):
-    """Does a file header of pcap, or a section of pcapng, stand at byte `at`?"""
-    return data[at : at + 8] in STARTS or (data[at : at + 4] == PCAPNG and data[at + 8 : at + 12] in BYTE_ORDER)
+def _next_capture(data, position, odd, at, corrupt):
+    """Where in ``data`` another capture begins, or None. Its header looks like an odd record, or it stands where the
+    walk stopped; behind a capture that is cut it is within one of the last records before these."""
+    for begin in position[odd][:MAX_ODD].tolist() + [at] * corrupt:
+        head = data[begin : begin + 12]
+        if head[:8] in STARTS or (head[:4] == PCAPNG and head[8:] in BYTE_ORDER):
+            return begin
+        since = position[max(np.searchsorted(position, begin) - LOOK_BACK, 0)] if position.size else begin
+        if found := PCAP_HEADER.search(data, since, begin + PCAP_HEADER_BYTES):
+            return found.start()
+    return None
 
 
 def _stop(source, reject, warn, what, place, data, seen=b""):
