@@ -205,11 +205,12 @@ def follow(days, truth, args, way, past, say, warn, expected, save=None):
     """
     model, last = MODELS[args.model], None if save is None else str(past.last or "")
     rows, runs = [], [[] for _ in past.models]
-    say(words.HEADER)
     with (files.rows_of_days(args.out / "predictions.csv", files.PREDICTION_COLUMNS, last) as write,
           files.rows_of_days(args.out / "changes.csv", changes.CHANGE_COLUMNS, last) as write_changes):
         start = time.perf_counter()
         for day in days:                                    # traces -> graph, features, labels
+            if not rows:
+                say(words.HEADER)
             past.day, past.last = past.day + 1, day.date
             hosts = way.everyone(day.graph.hosts)
             before = host_table.lookup(past.hosts, hosts)
@@ -228,7 +229,6 @@ def follow(days, truth, args, way, past, say, warn, expected, save=None):
                 files.remove_earlier(args.out)
             scored = None
             if found:
-                result.check_finite(found, row)
                 if way.writes and save is None and not any(earlier["embedded"] for earlier in rows):
                     files.remove_earlier(args.out)
                 scored = [scores.score_day(one.hosts, one.labels, one.similarity, one.neighbours, len(truth.names))
@@ -263,10 +263,12 @@ def first_test(args):
 
 def embed(model, view, progress, today, test):
     """(views.Embedded, view) of the day; None in its place while nothing was learned, or where nobody needs it."""
-    if today.args.steady in (None, "rank"):
-        z = model.embed(progress, today) if test else None
-        return None if z is None else views.standardized(z, today.way.standardize), view
-    return model.steady(view, model.embed(progress, today), progress, today)
+    steady = today.args.steady not in (None, "rank")        # which remembers every day
+    z = model.embed(progress, today) if test or steady else None
+    result.check_finite(today.day.date, z)
+    if steady:
+        return model.steady(view, z, progress, today)
+    return None if z is None else views.standardized(z, today.way.standardize), view
 
 
 def new_learner(args, seed, way):
@@ -350,7 +352,7 @@ def run(args, say, warn, summary=None):
         with contextlib.closing(days):                      # ends the thread of `ahead`, however the run ends
             rows, runs = follow(days, truth, args, way, past, say, warn, partial(inputs.expected_days, summary), save)
         if not past.last:
-            raise ValueError(result.nothing_came(summary, args.min_packets))
+            raise ValueError(result.nothing_came(args, summary))
         if rows:
             result.check_days(rows, args, first_test(args))
         if args.state and way.writes:

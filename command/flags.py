@@ -9,9 +9,14 @@ import scale
 from beyond import views
 from traces import packets, synthetic
 
+SWITCH = {"action": "store_true", "default": argparse.SUPPRESS}
+NOT_GIVEN = {  # the flags of which --help tells no default
+    **dict.fromkeys(("input", "labels", "year", "steady", "epochs", "state", "forget_days")),
+    **dict.fromkeys(("mirai", "no_tunnels", "strict", "no_node_features", "plain", "low_memory", "quiet"), False)}
+
 
 def argument_parser(models, about):
-    """Every flag of the command, by groups; a flag without a default of its own has None. about: its first line."""
+    """Every flag of the command, by groups; about: its first line. Those not given and in NOT_GIVEN are left out."""
     parser = argparse.ArgumentParser(
         prog="darkgnn.py", description=about,
         formatter_class=lambda prog: argparse.ArgumentDefaultsHelpFormatter(prog, width=100, max_help_position=30))
@@ -21,13 +26,13 @@ def argument_parser(models, about):
         "synthetic month is used", default=argparse.SUPPRESS)
     add("--labels", nargs="+", metavar="FILE", help="ground truth, earlier files win: CSV src_ip,label with addresses "
         "or CIDR blocks, or plain lists named after their class", default=argparse.SUPPRESS)
-    add("--mirai", action="store_true", help="label Mirai-like, or as --labels calls that class, a host "
+    add("--mirai", **SWITCH, help="label Mirai-like, or as --labels calls that class, a host "
         "that no list names and that sends packets whose TCP sequence number is the destination address")
     add("--mirai-packets", type=positive, default=1, metavar="N", help="such packets a day that make a host Mirai-like")
     add("--year", type=year, help="year of the first line of a log whose lines carry none", default=argparse.SUPPRESS)
-    add("--no-tunnels", action="store_true", help="skip packets that came through a tunnel (GRE, VXLAN, ...) instead "
+    add("--no-tunnels", **SWITCH, help="skip packets that came through a tunnel (GRE, VXLAN, ...) instead "
         "of reading the packet inside")
-    add("--strict", action="store_true", help="stop at the first broken record instead of counting it")
+    add("--strict", **SWITCH, help="stop at the first broken record instead of counting it")
     add("--synthetic-scale", type=positive_float, default=synthetic.DEFAULT_SCALE, metavar="S",
         help="size of the synthetic month; 1 is the paper's")
 
@@ -39,7 +44,7 @@ def argument_parser(models, about):
     add("--model", choices=tuple(models), default="i-gcn-gru", help="what embeds the hosts; i-darkvec: the paper's "
         "baseline; features: no model, the 37 features themselves; fixed-gcn: beyond the paper, a GCN that is never "
         "trained, implies --steady")
-    add("--no-node-features", action="store_true", help="graph only: identity instead of the 37 features")
+    add("--no-node-features", **SWITCH, help="graph only: identity instead of the 37 features")
     add("--steady", nargs="?", const="memory", choices=tuple(views.PARTS), metavar="PARTS", help="beyond the paper: "
         "each host as the mean of its own days, along the axes in which hosts differ from each other more than from "
         "themselves; without PARTS all of it, else up to one of " + ", ".join(views.PARTS), default=argparse.SUPPRESS)
@@ -73,11 +78,11 @@ def argument_parser(models, about):
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the model runs")
     add("--precision", choices=("exact", "fast"), default="exact", help="of matrix products: float32, or bfloat16 and "
         "TF32 where the machine has them")
-    add("--plain", action="store_true", help="compute as the flat files do, equation by equation, instead of the same "
+    add("--plain", **SWITCH, help="compute as the flat files do, equation by equation, instead of the same "
         "with less work")
-    add("--low-memory", action="store_true", help="compute a day's activations twice instead of keeping them")
+    add("--low-memory", **SWITCH, help="compute a day's activations twice instead of keeping them")
     add("--out", type=Path, default=Path("out"), metavar="DIR", help="folder for embeddings, predictions, report")
-    add("--quiet", action="store_true", help="print the report only")
+    add("--quiet", **SWITCH, help="print the report only")
 
     return parser
 
@@ -89,8 +94,7 @@ def parse(argv, models, about):
     """
     parser = argument_parser(models, about)
     parser.error = lambda line: parser.exit(2, f"darkgnn: error: {line}\n")
-    args = parser.parse_args(argv, argparse.Namespace(input=None, labels=None, year=None, epochs=None, state=None,
-                                                      forget_days=None, steady=None))
+    args = parser.parse_args(argv, argparse.Namespace(**NOT_GIVEN))
     check_flags(args, models, parser.error)
     if args.device == "auto":
         args.device = "cuda" if torch.cuda.is_available() else "cpu"

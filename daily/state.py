@@ -111,5 +111,13 @@ def check_settings(path, saved, settings):
     """Raise ValueError naming the first setting, of those that matter to the model, that differs from the state's."""
     for name, value in settings.items():
         if saved.get(name) != value:
-            flag = "--" + name.replace("_", "-")
-            raise ValueError(f"{path} was made with {flag} {saved.get(name)}, got {value}: expected the same")
+            raise ValueError(f"{path} was made {as_flag(name, saved.get(name))}, got a run {as_flag(name, value)}: "
+                             "expected the same")
+
+
+def as_flag(name, value):
+    """A setting in words: with the flag that made it, or without."""
+    flag = "--" + name.replace("_", "-")
+    if value in (None, False):
+        return f"without {flag}"
+    return f"with {flag}" if value is True else f"with {flag} {value}"

@@ -42,11 +42,11 @@ def write_day(date, found, scored, truth, write, out):
                                      scored.nearest, surprise))
 
 
-def check_finite(found, row):
-    """Raise ValueError, one line, for embeddings that are not finite."""
-    if not all(torch.isfinite(one.saved).all() for one in found):
-        raise ValueError(f"{row['date']}: training diverged, the embeddings are not finite (loss {row['loss']}): "
-                         "expected a smaller --learning-rate or --weight-decay")
+def check_finite(date, z):
+    """Raise ValueError, one line, for a day's embeddings z (n_hosts, E) that are not finite; None: there are none."""
+    if z is not None and not z.isfinite().all():
+        raise ValueError(f"{date}: training diverged, the embeddings are not finite: expected a smaller "
+                         "--learning-rate or --weight-decay")
 
 
 def write_report(args, truth, rows, runs, summary, seconds):
@@ -94,8 +94,6 @@ def tell(args, truth, rows, result, seconds, first_test):
 
 def check_days(rows, args, first_test):
     """Raise ValueError, one line, if the days that came do not suffice for a single embedding."""
-    if not rows:
-        raise ValueError(f"no host sends {args.min_packets} TCP packets or more on any day: nothing to embed")
     if args.state:                                          # the other days come in later runs
         return
     if len(rows) < first_test:
@@ -140,10 +138,11 @@ def closing(args, rows, past, summary):
         f"made {sum(row['packets'] for row in rows):,} packets, {len(rows)} days, {hosts}"
 
 
-def nothing_came(summary, min_packets):
+def nothing_came(args, summary):
     """Why a run had no day to begin with, in one line."""
     if summary is None or summary.tcp:
-        return f"no host sends {min_packets} TCP packets or more on any whole day: nothing to embed"
+        day = "day that is over (UTC)" if args.state else "day"
+        return f"no host sends {args.min_packets} TCP packets or more on any {day}: nothing to embed"
     return f"no TCP packets over IPv4 in the input: nothing to embed{words.what_came(summary)}"
 
 
