@@ -6,7 +6,7 @@
     code       (P,) int64      its class
     addresses  (n,) uint32     IPv4 addresses in host byte order
 
-Files, each also gzipped, in order of precedence:
+Files, plain or compressed (unpacking.py), in UTF-8 or, with a byte-order mark, UTF-16, in order of precedence:
   - CSV (comma, tab or semicolon) with a header that names an address column (src_ip, ip, address, host, cidr,
     prefix, network, ...) and a label column (label, class, name, ...); other columns are ignored.
   - plain lists, one address or block per line, comments after # or ;. The class is the file's name up to its
@@ -17,23 +17,25 @@ the earlier line. The label "Unknown" (in any case) or an empty one means Unknow
 "Censys" and "censys" are two classes. Labels are few and precious: a line that cannot be read is an error, never
 skipped; but IPv6 lines are out of scope and counted. A block with host bits set (1.2.3.4/24) is masked and counted.
 
-Imports the standard library and numpy.
+Imports the standard library, numpy, and of this room summary and unpacking.
 """
 
+import codecs
 import csv
-import gzip
 import io
 import ipaddress
 import itertools
 import os
 import re
 import socket
-import zlib
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from traces.summary import Summary
+from traces.unpacking import unpacked
 
 ADDRESS_COLUMNS = (
     "src_ip", "ip", "address", "ip_address", "source_ip", "src", "saddr", "source", "addr", "host", "cidr", "prefix",
@@ -183,13 +185,16 @@ def _addresses(addresses):
 
 def _entries(path):
     """Yield (line number, address, label) as text: every line of a file that is neither blank nor a comment."""
+    def refuse(reason, place):
+        raise ValueError(f"{path}: expected a readable file of labels, got: {reason}, {place}")
+
     try:
         with open(path, "rb") as file:
-            stream = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
-            with io.TextIOWrapper(stream, "utf-8-sig", errors="replace") as lines:
-                yield from _parse(path, lines)
-    except (OSError, EOFError, zlib.error) as error:
+            text = b"".join(unpacked(file, path, Summary(), refuse))
+    except OSError as error:
         raise ValueError(f"{path}: expected a readable file of labels, got: {error}") from None
+    encoding = "utf-16" if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    yield from _parse(path, io.StringIO(text.decode(encoding, "replace"), newline=None))
 
 
 def _parse(path, lines):
@@ -206,7 +211,7 @@ def _parse(path, lines):
     if above and not re.fullmatch("[0-9A-Fa-f.:/]+", _content(first)):
         expected = "a CSV header with an address and a label column (src_ip,label), an address or a CIDR block"
         raise ValueError(f"{path}: line {above}: expected {expected}, got {first.strip()[:60]!r}")
-    name = Path(Path(path).name.removesuffix(".gz")).stem
+    name = Path(re.sub(r"\.(gz|bz2|xz|zst)$", "", Path(path).name)).stem
     for number, line in itertools.chain([(above, first)] if above else [], numbered):
         yield number, _content(line), name
 

@@ -1,7 +1,9 @@
 """labels.py against the standard library's ipaddress, host by host, and against files written here."""
 
+import bz2
 import gzip
 import ipaddress
+import lzma
 import random
 from pathlib import Path
 
@@ -58,6 +60,26 @@ def test_csv(tmp_path, text):
     assert classes(truth, "1.2.3.4", "1.2.3.5", "5.6.7.0", "5.6.7.255", "5.6.8.0") == [
         "censys", "Unknown", "Mirai-like", "Mirai-like", "Unknown"]  # fmt: skip
     assert set(truth.counts) <= {"host bits"}
+
+
+@pytest.mark.parametrize("encode", [
+    lambda text: text.encode("utf-16"), lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
+    lambda text: gzip.compress(text.encode("utf-16")), lambda text: bz2.compress(text.encode()),
+    lambda text: lzma.compress(text.encode()),
+    lambda text: bz2.compress(text[:9].encode()) + bz2.compress(text[9:].encode()),
+])  # fmt: skip
+def test_encodings_and_compressions(tmp_path, encode):
+    """UTF-16 with a byte-order mark, as PowerShell writes it, and compressed files are read, CSV and plain lists."""
+    table, plain = "src_ip,label\r\n1.2.3.4,caf\u00e9\r\n", "1.2.3.5\r\n# x\r\n"
+    paths = write(tmp_path, a_csv=encode(table), list_txt=encode(plain))
+    assert classes(labels.read_labels(paths), "1.2.3.4", "1.2.3.5") == ["caf\u00e9", "list"]
+
+
+def test_broken_utf16(tmp_path):
+    """A label of UTF-16 that is cut within a character is an error with its line; so are damaged xz data."""
+    broken(tmp_path, "line 2: expected a label in printable UTF-8", a_csv="ip,label\n1.1.1.1,xy".encode("utf-16")[:-1])
+    packed = lzma.compress(b"1.1.1.1")[:-9]
+    broken(tmp_path, "expected a readable file of labels, got: xz data end too early", a_csv=packed)
 
 
 def test_quotes_in_comments_and_commas_in_the_header(tmp_path):
