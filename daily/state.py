@@ -118,6 +118,6 @@ def check_settings(path, saved, settings):
 def as_flag(name, value):
     """A setting in words: with the flag that made it, or without."""
     flag = "--" + name.replace("_", "-")
-    if value in (None, False):
+    if value is None or value is False:
         return f"without {flag}"
     return f"with {flag}" if value is True else f"with {flag} {value}"

@@ -18,7 +18,7 @@ import fast
 import knn
 import training
 from beyond import steady
-from tests.command.running import ROOT, TINY, error_of, firewall_lines, firewall_run, run
+from tests.command.running import ROOT, TINY, firewall_lines, firewall_run, run
 from traces import synthetic
 
 SHARED = ROOT.parent / "shared" / "data"
