@@ -215,7 +215,7 @@ def _messages(text, places, some, lines, columns, log, name, skip, reject, warn)
         stamp, state = stamps(text, begin, end, state)
     cuts = np.flatnonzero((text.buf == SPACE) | (text.buf == EQUALS) | (text.buf == NEWLINE) | (text.buf == QUOTE))
     parts, recent = packets_of_lines(
-        text, cuts, begin, end, lines[some], stamp, recent, name, skip, reject, warn
+        text, cuts, text.buf[cuts], begin, end, lines[some], stamp, recent, name, skip, reject, warn
     )
     return [(chunk, some[kept]) for chunk, kept in parts], (recent, state)
 

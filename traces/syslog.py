@@ -87,11 +87,12 @@ def read_log(stream, name, skip, reject, near, latest=np.inf, warn=lambda _: Non
         if b"<" in block:
             block = PRINTK.sub(b" ", block)
         text, cuts = cut(block, " =")
-        starts, stops = _lines(text, cuts)
+        kinds = text.buf[cuts]
+        starts, stops = _lines(cuts[kinds == NEWLINE])
         stamp, state = stamps(text, starts, stops, state)
         lines = line + np.arange(len(starts))
         parts, recent = packets_of_lines(
-            text, cuts, starts, stops, lines, stamp, recent, name, skip, reject, tell, context
+            text, cuts, kinds, starts, stops, lines, stamp, recent, name, skip, reject, tell, context
         )
         chunk, _ = in_order(parts)
         if len(chunk["time"]):
@@ -108,7 +109,7 @@ def log_span(stream, near):
     first, state = None, (None, (near, np.inf))
     for block, _ in blocks(stream, lambda *_: None):
         text, cuts = cut(block, "")
-        stamp, state = stamps(text, *_lines(text, cuts), state)
+        stamp, state = stamps(text, *_lines(cuts), state)
         time = stamp.time[stamp.good & stamp.guessed]
         if time.size:
             first, last = time[0] if first is None else first, time[-1]
@@ -128,33 +129,34 @@ def _log_blocks(stream, reject):
         last = last if REPEATS in end else end
 
 
-def _lines(text, cuts):
-    """Where the lines start, and the newlines that end them; the text's first cut only begins a line."""
-    breaks = cuts[text.buf[cuts] == NEWLINE]
+def _lines(breaks):
+    """Where the lines start, and the newlines that end them; the text's first newline only begins a line."""
     return breaks[:-1] + 1, breaks[1:]
 
 
-def packets_of_lines(text, cuts, starts, stops, lines, stamp, recent, name, skip, reject, warn, context=0):
+def packets_of_lines(text, cuts, kinds, starts, stops, lines, stamp, recent, name, skip, reject, warn, context=0):
     """The packets among log lines: chunks, each with the rows that its packets are, and what the next block needs.
 
-    `cuts` are the positions of blanks, "=" and newlines; `lines` (n,) the lines' numbers; `stamp` their Stamps;
+    `cuts` are the positions of blanks, "=" and newlines, `kinds` which of these each is; `lines` (n,) the lines' numbers; `stamp` their Stamps;
     `recent` what the last call gave as the second value, None before the first. The first `context` lines were read
     already, and are there to be repeated.
     """
-    equals = np.append(0, np.flatnonzero(text.buf[cuts] == EQUALS))
+    equals = np.append(0, np.flatnonzero(kinds == EQUALS))
     found = equals[_find(text.words, cuts[equals], stops, *KEYS)]  # (keys, n) which cuts are the keys' ends, 0 = none
     logged = found[0] > 0
     source, packets = np.arange(len(starts)), None  # which line tells the packet, how many there are
-    if not logged.all() or ((text.buf[stops - 1] == CLOSING) | (text.buf[stops - 2] == CLOSING)).any():
+    every = logged.all()
+    if not every or ((text.buf[stops - 1] == CLOSING) | (text.buf[stops - 2] == CLOSING)).any():
         source, packets = _repeated(text, cuts, starts, stops, logged)
         logged = logged[source]
+    filtered = np.zeros(len(starts), np.int64)
+    if not every:
+        filtered = np.where(logged, 0, _find_filterlog(text, cuts, stops)[source])
+        filtered[:context] = 0
+        others = ~logged & (filtered == 0) & (starts < stops) & (np.arange(len(starts)) >= context)
+        sift([Check(~others, "other log line")], lines, text, skip, reject)
     logged[:context] = False
-    filtered = _find_filterlog(text, cuts, stops)[source] if not logged.all() else np.zeros(len(starts), np.int64)
-    filtered[:context] = 0
-    others = ~logged & (filtered == 0) & (starts < stops)
-    others[:context] = False
-    sift([Check(~others, "other log line")], lines, text, skip, reject)
-    if (logged | (filtered > 0)).any() and recent is None:
+    if recent is None and (logged | (filtered > 0)).any():
         _look_at_times(text, starts, stops, stamp, logged | (filtered > 0), name, warn)
         recent = ()
     parts = []
@@ -166,8 +168,8 @@ def packets_of_lines(text, cuts, starts, stops, lines, stamp, recent, name, skip
         kept = rows[kept]
         told = source[kept] if packets is not None else kept
         once, recent = _once(text, chunk, starts[told], cuts[found[0, told]], stops[told], recent or ())
-        sift([Check(once, "a packet logged twice")], lines[kept], text, skip, reject)
         if not once.all():
+            sift([Check(once, "a packet logged twice")], lines[kept], text, skip, reject)
             warn("lines that log one packet twice, as UFW AUDIT and BLOCK do, are counted once")
             chunk, kept = {column: values[once] for column, values in chunk.items()}, kept[once]
         parts.append((chunk, kept))
@@ -227,7 +229,7 @@ def _netfilter(text, cuts, starts, stops, found, told, own, lines, stamp, skip, 
         colons = np.append(0, np.flatnonzero(buf == COLON))
         late = _find(words, colons, stops, b" FRAG:")[0, told] > 0
     brackets = np.append(0, np.flatnonzero(buf == BRACKET))
-    options = _find(words, brackets, stops, b" OPT (")[0, told]
+    options = _find(words, brackets, stops, b" OPT (")[0, told] if brackets.size > 1 else np.zeros(len(src), np.int64)
     starts, stops, lines, time, good_time = starts[told], stops[told], lines[own], stamp.time[own], stamp.good[own]
     short = _cut_short(buf, stops, there[3:8], end[3:8])
     chunk = {"time": time, "src": src, "dst": dst}
