@@ -143,7 +143,7 @@ class Learner:
 @dataclass
 class Progress:
     """A learner on its way through the days."""
-    learner: Learner | None    # None: gcn before its first test day
+    learner: Learner | None    # None: a model that learns nothing
     history: int               # H
     past: list = field(default_factory=list)        # Snapshots, the last of them today's
     nodes: NodeTable = NO_NODES
@@ -270,7 +270,7 @@ def incremental(progress, epochs, negatives=1):
     return result
 
 
-# -- without node features: one row of the first W per node ever seen ---------------------------------------------------
+# -- without node features: one row of the first W per node ever seen --------------------------------------------------
 
 def node_keys(graph):
     """What a NodeTable knows the graph's nodes by: (N,) uint64."""
@@ -296,7 +296,8 @@ def add_nodes(table, key, number=0):
 def grow(learner, n):
     """Rows of the network for `n` nodes in all; Adam's moments of the new ones are zero."""
     learner.network.grow(n, learner.generator)
-    change_moments(learner, lambda moment: nn.functional.pad(moment, (0, 0, 0, n - len(moment))))
+    change_moments(learner, lambda moment: torch.cat([moment, moment.new_zeros(n - len(moment), moment.shape[1])])
+                   if len(moment) < n else moment)
 
 
 def keep_rows(learner, rows):
