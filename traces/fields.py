@@ -219,11 +219,12 @@ def _odd_numbers(buf, start, end):
     digit = (letters >= ZERO) & (letters <= NINE)
     point, exponent = letters == DOT, letters | 32 == ord("e")
     comma = (letters == COMMA) | (letters == UNDERSCORE)
-    grouped = comma & digit[:, np.r_[1 : width + 4, -1]] & ~digit[:, np.r_[4 : width + 4, [-1] * 4]]
+    followed = digit[:, np.r_[1 : width + 4, -1]]
+    grouped = comma & followed & ~digit[:, np.r_[4 : width + 4, [-1] * 4]]
     grouped &= digit[:, np.r_[2 : width + 4, -1, -1]] & digit[:, np.r_[3 : width + 4, [-1] * 3]]
     thousands = comma.any(1) & (grouped == comma).all(1) & (comma.argmax(1) <= 3)
     mark = point | (comma & ~thousands[:, None])  # of the fraction
-    good = (mark.sum(1) <= 1) & (exponent.sum(1) <= 1)
+    good = (mark.sum(1) <= 1) & (exponent.sum(1) <= 1) & (~comma | followed).all(1)
     where = np.arange(width + 4)
     e = np.where(exponent.any(1), exponent.argmax(1), width + 3)
     sign = ((letters == DASH) | (letters == ord("+"))) & (where == e[:, None] + 1)

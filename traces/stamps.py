@@ -3,7 +3,7 @@
     Dec 12 00:01:07 host   <4>1 2023-05-12T10:00:00.5Z host   kern.log:Dec  2 00:01:07 host   1683885600.123456 host
     [Fri May 12 10:00:00 2023]   Fri 2023-05-12 10:00:00 CEST host   100 6 tap100i0-IN 12/May/2023:10:00:00 +0200
 
-The dress of RFC 3164, RFC 5424, journalctl, `dmesg -T`, OpenWrt's logread, Proxmox, docker, grep: whatever stands before is
+The dress of RFC 3164, RFC 5424, journalctl, `dmesg -T`, OpenWrt's logread, Proxmox, docker, grep: what stands before is
 passed over. A stamp without a year (RFC 3164) takes the year that puts it nearest to the line before.
 
 Positions, `good` and Text as in fields.py. Imports the standard library, numpy, fields and times.
@@ -116,7 +116,8 @@ def _find_clocks(text, starts, stops):
         at = colons[np.minimum(next_one, len(colons) - 1)] - 2
         within = at + 8 <= stops[rows]
         rows, at, next_one = rows[within], at[within], next_one[within] + 1
-        found = is_clock(at) & (at > starts[rows]) & np.isin(buf[at - 1], list(b" \tTt:_[\"'"))
+        found = is_clock(at) & (at > starts[rows])
+        found &= np.isin(buf[at - 1], list(b" \tTt_[\"'")) | (buf[at - 1] == COLON) & (buf[at - 10] == ord("/"))
         clock[rows[found]], there[rows[found]] = at[found], True
         rows, next_one = rows[~found], next_one[~found]
     return np.where(there, clock, 13), there
@@ -125,13 +126,13 @@ def _find_clocks(text, starts, stops):
 def _dated(text, clock, stops):
     """The dates right before these clocks, with a year: UTC seconds, and which are good."""
     buf = text.buf
-    slash = (buf[clock - 9] == ord("/")) & (buf[clock - 5] == ord("/"))  # 12/May/2023:10:00:00 +0200
+    slash = (buf[clock - 10] == ord("/")) & (buf[clock - 6] == ord("/"))  # 12/May/2023:10:00:00 +0200
     month_first = month_at(text, clock - 12)  # May 12 2023 10:00:00
-    month_last = np.where(slash, month_at(text, clock - 8), 0)
+    month_last = np.where(slash, month_at(text, clock - 9), 0)
     iso = (buf[clock - 7] == buf[clock - 4]) & ((buf[clock - 4] == DASH) | (buf[clock - 4] == ord("/")))
     year_first = np.where(iso, clock - 11, clock - 5)
     padded = buf[clock - 8] == SPACE
-    day_at = np.where(iso, clock - 3, np.where(month_last > 0, clock - 11, clock - 8 + padded))
+    day_at = np.where(iso, clock - 3, np.where(month_last > 0, clock - 12, clock - 8 + padded))
     year, good = eight(text.words, year_first, 4)
     day, fine = eight(text.words, day_at, np.where(~iso & (month_last == 0) & padded, 1, 2))
     month, numeric = eight(text.words, clock - 6, 2)

@@ -36,7 +36,6 @@ from traces.fields import (
     blocks,
     codes,
     cut,
-    eight,
     hexadecimal,
     protocol_checks,
     protocols,
@@ -46,7 +45,7 @@ from traces.fields import (
     wholes,
     words_of,
 )
-from traces.records import OPTIONAL, in_order
+from traces.records import MAX_COUNT, OPTIONAL, in_order
 from traces.stamps import stamps
 from traces.times import ZONES
 
@@ -62,7 +61,7 @@ KERNEL = int.from_bytes(b"kernel", "little")
 REPEATS = b"message repeated"
 REPEATED = int.from_bytes(b"repeated", "little")
 TWICE = 1.0  # seconds within which two lines may be of one packet
-RECENT = 32  # packets of a block that the next one's lines may be of
+RECENT, PARTS = 32, 4  # packets of a block, and blocks, whose packets the next one's lines may tell again
 PRIME = np.uint64(0x9E3779B97F4A7C15)
 LETTERS = np.random.default_rng(0).integers(1, 1 << 63, 256, np.uint64)  # what each byte adds to a prefix's hash
 LETTERS[list(b"0123456789. []<>\0")] = 0
@@ -137,9 +136,9 @@ def _lines(breaks):
 def packets_of_lines(text, cuts, kinds, starts, stops, lines, stamp, recent, name, skip, reject, warn, context=0):
     """The packets among log lines: chunks, each with the rows that its packets are, and what the next block needs.
 
-    `cuts` are the positions of blanks, "=" and newlines, `kinds` which of these each is; `lines` (n,) the lines' numbers; `stamp` their Stamps;
-    `recent` what the last call gave as the second value, None before the first. The first `context` lines were read
-    already, and are there to be repeated.
+    `cuts` are the positions of blanks, "=" and newlines, `kinds` which of these each is; `lines` (n,) the lines'
+    numbers; `stamp` their Stamps; `recent` what the last call gave as the second value, None before the first. The
+    first `context` lines were read already, and are there to be repeated.
     """
     equals = np.append(0, np.flatnonzero(kinds == EQUALS))
     found = equals[_find(text.words, cuts[equals], stops, *KEYS)]  # (keys, n) which cuts are the keys' ends, 0 = none
@@ -167,7 +166,7 @@ def packets_of_lines(text, cuts, kinds, starts, stops, lines, stamp, recent, nam
         chunk, kept = _netfilter(text, cuts, starts, stops, found, told, own, lines, stamp, skip, reject)
         kept = rows[kept]
         told = source[kept] if packets is not None else kept
-        once, recent = _once(text, chunk, starts[told], cuts[found[0, told]], stops[told], recent or ())
+        once, recent = _once(text, chunk, starts[told], cuts[found[0, told]], stops[told], recent or [])
         if not once.all():
             sift([Check(once, "a packet logged twice")], lines[kept], text, skip, reject)
             warn("lines that log one packet twice, as UFW AUDIT and BLOCK do, are counted once")
@@ -201,7 +200,8 @@ def _repeated(text, cuts, starts, stops, logged):
     source = np.arange(len(starts))
     at = cuts[:-1][text.words[cuts[:-1] + 1] == REPEATED] + 10
     stop = run(text.buf, at)
-    count, good = eight(text.words, at, stop - at)
+    count, good = wholes(text.words, at, stop)
+    good &= count < MAX_COUNT
     good &= text.words[stop] & np.uint64(0xFFFFFFFFFFFF) == int.from_bytes(b" times", "little")
     at, count = at[good], count[good]
     if not at.size:
@@ -319,19 +319,19 @@ def _once(text, chunk, starts, src, stops, recent):
     """
     pair = chunk["src"].astype(np.uint64) << np.uint64(32) | chunk["dst"]
     pair = (pair * PRIME ^ chunk["port"].astype(np.uint64)) * PRIME
-    told = [recent, (text, pair, chunk["time"], starts, src, stops)] if recent else [
-        (text, pair, chunk["time"], starts, src, stops)]
+    told = [*recent, (text, pair, chunk["time"], starts, src, stops)]
     once, pairs = np.ones(len(pair), bool), np.concatenate([part[1] for part in told])
     ordered = np.sort(pairs)
     if (ordered[1:] == ordered[:-1]).any():
         time = np.concatenate([part[2] for part in told])
         rows = _again(pairs, time)
-        old = len(pairs) - len(pair)
-        hashes = [_hashes(part[0], *(places[some] for places in part[3:]))
-                  for part, some in zip(told, (rows[rows < old], rows[rows >= old] - old)[-len(told):])]
+        ends = np.cumsum([len(part[1]) for part in told])
+        of_parts = np.split(rows, np.searchsorted(rows, ends[:-1]))
+        hashes = [_hashes(part[0], *(places[some - end + len(part[1])] for places in part[3:]))
+                  for part, some, end in zip(told, of_parts, ends)]  # fmt: skip
         first = _first_told(*(np.concatenate(parts) for parts in zip(*hashes)), time[rows])
-        once[rows[rows >= old] - old] = first[rows >= old]
-    return once, (text, *(part[-RECENT:] for part in told[-1][1:]))
+        once[of_parts[-1] - len(pairs) + len(pair)] = first[len(rows) - len(of_parts[-1]) :]
+    return once, [(part[0], *(column[-RECENT:] for column in part[1:])) for part in told[-PARTS:]]
 
 
 def _again(pairs, time):

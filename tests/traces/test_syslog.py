@@ -6,6 +6,7 @@ import re
 from datetime import datetime, timedelta, timezone
 from ipaddress import IPv4Address
 
+import numpy as np
 import pytest
 
 from tests.traces.reading import LINE, quad, read, same
@@ -181,3 +182,178 @@ def test_a_broken_netfilter_line_is_rejected_with_the_reason_and_the_place(old, 
     columns, _, rejected, places, _ = read(LINE + LINE.replace(old, new) + LINE, "netfilter")
     assert len(columns["time"]) == 2
     assert rejected == {reason: 1} and places == {reason: "line 2"}
+
+
+PACKET = ("IN=eth0 OUT= MAC=02:00:00:00:00:01:02:00:00:00:00:02:08:00 SRC=198.51.100.1 DST=192.0.2.7 LEN=44 TOS=0x00 "
+          "PREC=0x00 TTL=245 ID=54321 PROTO=TCP SPT=40000 DPT=23 WINDOW=1024 RES=0x00 SYN URGP=0")
+BLOCK = "[UFW BLOCK] " + PACKET
+FILTERLOG = ("4,,,1000000103,vtnet0,match,block,in,4,0x0,,243,54321,0,none,6,tcp,44,198.51.100.1,192.0.2.7,40000,23,0,S,"
+             "1395699778,,1024,,mss")
+# (logger, what stands before the packet): all are of 2023-05-12 10:00:00 UTC, give or take a fraction
+DRESS = [
+    ("syslog (RFC 3164), the year from the file's name", "May 12 10:00:00 sensor kernel: "),
+    ("syslog with the kernel's time", "May 12 10:00:00 sensor kernel: [10109111.799442] "),
+    ("syslog with a priority", "<4>May 12 10:00:00 sensor kernel: "),
+    ("syslog with a date that has a year", "May 12 2023 10:00:00 sensor kernel: "),
+    ("syslog with the year first", "2023 May 12 10:00:00 sensor kernel: "),
+    ("rsyslog, ISO time (RFC 3339)", "2023-05-12T12:00:00.25+02:00 sensor kernel: "),
+    ("syslog (RFC 5424)", "<4>1 2023-05-12T10:00:00.5Z sensor kernel - - - "),
+    ("syslog (RFC 5424) with structured data", '<134>1 2023-05-12T10:00:00Z sensor kernel - - [meta sequenceId="7"] '),
+    ("journalctl -o short-full", "Fri 2023-05-12 10:00:00 UTC sensor kernel: "),
+    ("journalctl -o short-unix", "1683885600.123456 sensor kernel: "),
+    ("journalctl -o short-iso-precise", "2023-05-12T12:00:00.123456+0200 sensor kernel: "),
+    ("journalctl -o short-precise", "May 12 10:00:00.123456 sensor kernel: "),
+    ("dmesg -T", "[Fri May 12 10:00:00 2023] "),
+    ("OpenWrt's logread", "Fri May 12 10:00:00 2023 kern.warn kernel: [ 1234.567890] "),
+    ("Proxmox's pve-firewall.log", "100 6 tap100i0-IN 12/May/2023:12:00:00 +0200 policy DROP: "),
+    ("a file's name in front (grep)", "/var/log/kern.log:May 12 10:00:00 sensor kernel: "),
+    ("a file's name and a line's number", "ufw.log-2023:17:May 12 10:00:00 sensor kernel: "),
+    ("docker's time stamp in front", "2023-05-12T10:00:00.123456789Z May 12 03:00:00 sensor kernel: "),
+    ("a bare time", "2023-05-12 10:00:00 "),
+    ("a time with a comma", "2023-05-12 10:00:00,250 firewall "),
+    ("one-digit day", "May 12 10:00:00 sensor ulogd[7]: "),
+]  # fmt: skip
+FORMATS = [(f"firewall log: {logger}", before + BLOCK, "") for logger, before in DRESS] + [
+    ("filterlog of pfSense", "May 12 10:00:00 fw filterlog[351]: " + FILTERLOG, "the year from the file's name"),
+    ("filterlog of OPNsense", '<134>1 2023-05-12T10:00:00+00:00 fw.example filterlog 351 - [meta sequenceId="1"] '
+     + FILTERLOG, ""),
+]  # fmt: skip
+NEAR = datetime(2023, 6, 1, tzinfo=timezone.utc).timestamp()
+TEN = datetime(2023, 5, 12, 10, tzinfo=timezone.utc).timestamp()
+
+
+@pytest.mark.parametrize(("name", "line", "_note"), FORMATS)
+def test_syslog_in_all_its_dress(name, line, _note):
+    """Whatever a logger puts before the packet, it is one packet at its time, with all its fields."""
+    columns, skipped, rejected, _, warnings = read(line + "\n", "netfilter", NEAR)
+    assert TEN <= columns["time"][0] < TEN + 1 and len(columns["time"]) == 1, columns
+    assert columns["src"].tolist() == [0xC6336401] and columns["dst"].tolist() == [0xC0000207]
+    assert columns["port"].tolist() == [23] and columns["length"].tolist() == [44]
+    assert columns["window"].tolist() == [1024] and not skipped and not rejected and not warnings
+
+
+@pytest.mark.parametrize("block", [500, 1 << 20])
+def test_dress_may_change_from_line_to_line(block, monkeypatch):
+    """A file of all kinds of lines, other daemons' between them, gives a packet for each, in order."""
+    monkeypatch.setattr(fields, "BLOCK", block)
+    lines = [line.replace(",40000,23,", f",40000,{k},").replace("DPT=23", f"DPT={k}")
+             for k, (_, line, _) in enumerate(FORMATS, start=1)]  # fmt: skip
+    text = "\nMay 12 10:00:00 sensor sshd[7]: Invalid user\n".join(lines)
+    columns, skipped, rejected, *_ = read(text, "netfilter", NEAR)
+    assert columns["port"].tolist() == list(range(1, len(lines) + 1))
+    assert skipped == {"other log line": len(lines) - 1} and not rejected
+    assert ((columns["time"] >= TEN) & (columns["time"] < TEN + 1)).all()
+
+
+def test_a_zone_that_is_not_applied_is_said():
+    """An abbreviation such as CEST leaves the time as it stands, with a note; UTC needs none."""
+    line = "Fri 2023-05-12 10:00:00 CEST sensor kernel: " + BLOCK + "\n"
+    columns, _, _, _, warnings = read(line, "netfilter")
+    assert columns["time"].tolist() == [TEN]
+    assert warnings == ["the time zone CEST is not applied: times are taken as they stand"]
+
+
+def test_a_log_without_any_time_is_refused():
+    """dmesg without -T counts from boot: one line says what is expected and shows the line."""
+    with pytest.raises(ValueError, match=r"^t: expected lines with a date and a time of day, got none.*'\[10109111"):
+        read(f"[10109111.799442] {BLOCK}\n" * 5, "netfilter")
+
+
+@pytest.mark.parametrize("block", [300, 700, 1 << 20])
+def test_repeated_messages_count_as_many_packets(block, monkeypatch):
+    """`message repeated N times: [...]` is N packets; `last message repeated N times` N more of the line before."""
+    monkeypatch.setattr(fields, "BLOCK", block)
+    stamp = "May 12 10:00:0{} sensor "
+    lines = [stamp.format(0) + "kernel: " + BLOCK, stamp.format(1) + f"kernel: message repeated 7 times: [ {BLOCK} ]",
+             stamp.format(2) + "kernel: " + BLOCK.replace("DPT=23", "DPT=24"),
+             stamp.format(3) + "last message repeated 3 times", stamp.format(4) + "last message repeated 2 times",
+             stamp.format(5) + "sshd[7]: hello", stamp.format(6) + "last message repeated 9 times",
+             stamp.format(7) + "filterlog[351]: " + FILTERLOG, stamp.format(8) + "last message repeated 1000000000 times",
+             stamp.format(9) + "kernel: " + BLOCK.replace("PROTO=TCP", "PROTO=UDP"),
+             stamp.format(9) + "last message repeated 5 times"]  # fmt: skip
+    columns, skipped, rejected, _, warnings = read("\n".join(lines) + "\n", "netfilter", NEAR)
+    packets = columns["packets"] if "packets" in columns else []
+    if block > 1000:
+        assert packets.tolist() == [1, 7, 1, 3, 2, 1, 10**9]
+    assert columns["port"].tolist() == [23, 23, 24, 24, 24, 23, 23]
+    assert (columns["time"] - TEN).tolist() == [0, 1, 2, 3, 4, 7, 8]
+    assert skipped == {"other log line": 2, "UDP": 2} and not rejected
+    assert warnings == ["lines that say so (message repeated 7 times) count as that many packets"]
+
+
+@pytest.mark.parametrize("block", [300, 1 << 20])
+def test_a_packet_logged_under_two_prefixes_counts_once(block, monkeypatch):
+    """AUDIT and BLOCK lines of one packet are one, also with other lines between and across seconds and blocks; the
+    same prefix twice is two packets, and so is another packet."""
+    monkeypatch.setattr(fields, "BLOCK", block)
+
+    def line(prefix, fraction, port=23, ident=54321):
+        packet = PACKET.replace("DPT=23", f"DPT={port}").replace("ID=54321", f"ID={ident}")
+        return f"2023-05-12T10:00:0{fraction}Z sensor kernel: [{7 + float(fraction)}] {prefix} {packet}\n"
+
+    audit, block_ = "[UFW AUDIT]", "[UFW BLOCK]"
+    lines = [line(audit, "0.999999"), line(audit, "0.999999", 24), line(block_, "1.000002"),
+             line(block_, "1.000002", 24), line("DROP:", "2.5"), line("DROP:", "2.5"), line(audit, "4", 25),
+             line(audit, "4.1", 25), line(block_, "4.2", 25), line(block_, "4.3", 25), line(block_, "4.4", 25),
+             line(audit, "6", 26), line(block_, "6", 26, ident=1), line(audit, "7", 27), line(block_, "9", 27)]  # fmt: skip
+    columns, skipped, rejected, _, warnings = read("".join(lines), "netfilter")
+    assert columns["port"].tolist() == [23, 24, 23, 23, 25, 25, 25, 26, 26, 27, 27]
+    assert skipped == {"a packet logged twice": 4} and not rejected
+    assert warnings == ["lines that log one packet twice, as UFW AUDIT and BLOCK do, are counted once"]
+
+
+def test_a_line_cut_inside_a_number_is_no_packet():
+    """DPT=44 at the end of a line, or of the file, may be 443: it is broken, with its end shown. Where all lines end so
+    the numbers are whole."""
+    whole = "May 12 10:00:00 sensor kernel: " + BLOCK + "\n"
+    cut = whole.replace("DPT=23", "DPT=443")
+    for end in ("DPT=44", "DPT=443 WINDOW=10"):
+        for text in (whole + cut[: cut.index(end) + len(end)], whole + cut[: cut.index(end) + len(end)] + "\n" + whole,
+                     cut[: cut.index(end) + len(end)]):
+            shown = {}
+            columns, _, rejected, *_ = read(text if end == "DPT=44" else text, "netfilter", NEAR, shown=shown)
+            assert columns.get("port", np.zeros(0)).tolist() == [23] * text.count("DPT=23 ")
+            assert rejected == {"line cut short": 1} and end in shown["line cut short"]
+    short = cut[: cut.index(" WINDOW")] + "\n"
+    assert read(short * 3, "netfilter", NEAR)[0]["port"].tolist() == [443] * 3
+    assert read(short * 3 + short[:-1], "netfilter", NEAR)[2] == {"line cut short": 1}
+
+
+def test_printk_levels_inside_a_line_are_passed_over():
+    """`<1>SRC=`, which some loggers leave inside a line, reads as SRC=."""
+    line = "May 12 10:00:00 kernel: DROP " + PACKET.replace(" SRC", " <1>SRC").replace(" LEN", " <1>LEN")
+    columns, _, rejected, *_ = read(line.replace(" SPT", " <1>SPT") + "\n", "netfilter", NEAR)
+    assert columns["length"].tolist() == [44] and columns["port"].tolist() == [23] and not rejected
+
+
+def test_ipv4_mapped_addresses_of_the_kernel():
+    """The kernel writes all eight groups; what maps IPv4 is IPv4, the rest is IPv6."""
+    line = "May 12 10:00:00 sensor kernel: " + BLOCK + "\n"
+    mapped = line.replace("198.51.100.1", "0000:0000:0000:0000:0000:ffff:c633:6401")
+    columns, skipped, *_ = read(mapped + line.replace("198.51.100.1", "2001:0db8::1"), "netfilter", NEAR)
+    assert columns["src"].tolist() == [0xC6336401] and skipped == {"IPv6": 1}
+
+
+@pytest.mark.parametrize(("old", "new", "kind"), [
+    (",in,4,", ",out,4,", "outgoing"), (",in,4,", ",in,6,", "IPv6"), (",in,4,", ",in,5,", "bad version of IP"),
+    (",6,tcp,", ",17,udp,", "UDP"), (",6,tcp,", ",1,icmp,", "ICMP"), (",54321,0,", ",54321,64,", "later fragment"),
+    ("198.51.100.1", "198.51.100", "bad source address"), ("192.0.2.7", "", "bad destination"),
+    (",40000,23,", ",40000,70000,", "bad port"), (",243,", ",2430,", "bad ttl"), (",1024,,mss", "", "line cut short"),
+])  # fmt: skip
+def test_filterlog_lines_that_are_no_packets_are_told_by_kind(old, new, kind):
+    """Outgoing ones, other protocols, fragments and broken ones; the lines around them are read."""
+    line = "2023-05-12T10:00:00Z fw filterlog[351]: " + FILTERLOG + "\n"
+    assert old in line
+    columns, skipped, rejected, *_ = read(line + line.replace(old, new, 1) + line, "netfilter")
+    assert len(columns["time"]) == 2 and {**skipped, **rejected} == {kind: 1}
+
+
+@pytest.mark.parametrize(("old", "new", "kind"), [
+    ("Dec 12 00:01:07", "Dec 32 00:01:07", "bad time"), ("SRC=104.", "SRC=904.", "bad source address"),
+    ("DPT=4200", "DPT=70000", "bad port"), ("TTL=240", "TTL=2x0", "bad ttl"),
+])  # fmt: skip
+def test_what_is_bad_is_shown(old, new, kind):
+    """The place of a broken line names the line, what was expected and the text at fault."""
+    shown = {}
+    read(LINE + LINE.replace(old, new), "netfilter", shown=shown)
+    assert shown[kind].startswith("line 2: expected ") and new.split("=")[-1] in shown[kind].split(", got ")[1]

@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from datetime import datetime
+from datetime import datetime, timezone
 
 import pytest
 
@@ -294,3 +294,217 @@ def test_quoted_fields_may_hold_the_separator_and_ragged_lines_are_rejected():
     columns, _, rejected, places, _ = read(text)
     assert columns["port"].tolist() == [23, 24]
     assert rejected == {"wrong number of fields": 3} and places == {"wrong number of fields": "line 3"}
+
+
+ROW = "198.51.100.1,192.0.2.7,23"
+# (kind of table, lines, what a note or the reader should know): each is packets from 198.51.100.1 to 192.0.2.7, port 23
+FORMATS = [
+    ("table: the authors' traces", " ".join(AUTHORS) + "\n1683878400 2048 198.51.100.1 40000 192.0.2.7 23 44 2 0 7 "
+     "243 1460 1024 - - - 0.1", "blanks, tabs, commas, semicolons or bars between the fields"),
+    ("table: quoted, thousands separators", 'ts,src,dst,dport,proto\n"1,683,878,400","198.51.100.1",192.0.2.7,23.0,TCP',
+     ""),
+    ("table: Excel", "sep=;\ntime;source ip;dest ip;dest port;protocol\n2023-05-12 8:00;198.51.100.1;192.0.2.7;23;6", ""),
+    ("table: tshark -T fields", "frame.time_epoch\tip.src\tip.dst\ttcp.dstport\tip.len\tip.ttl\tip.proto\n"
+     "1683878400.250000000\t198.51.100.1\t192.0.2.7\t23\t44\t243\t6", ""),
+    ("table: tshark, frame.time", 'frame.time,ip.src,ip.dst,tcp.dstport,ip.proto\n'
+     '"May 12, 2023 08:00:00.250000000 UTC",' + ROW + ",6", ""),
+    ("table: Zeek", "#separator \\x09\n#fields\tts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\torig_pkts\t"
+     "orig_ip_bytes\n#types\ttime\taddr\tport\taddr\tport\tenum\tcount\tcount\n1683878400.25\t198.51.100.1\t40000\t"
+     "192.0.2.7\t23\ttcp\t3\t132\n#close\t2023-05-12-09-00-00", "3 packets: orig_pkts"),
+    ("table: AWS VPC flow log", "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes "
+     "start end action log-status\n2 123456789012 eni-0a 198.51.100.1 192.0.2.7 40000 23 6 3 132 1683878400 1683878450 "
+     "REJECT OK", "3 packets: packets"),
+    ("table: nfdump -o csv", "ts,te,td,sa,da,sp,dp,pr,flg,fwd,stos,ipkt,ibyt,opkt,obyt\n2023-05-12 08:00:00,2023-05-12 "
+     "08:00:01,1.0,198.51.100.1,192.0.2.7,40000,23,TCP,......S.,0,0,3,132,0,0\nSummary\n"
+     "flows,bytes,packets,avg_bps,avg_pps,avg_bpp\n1,132,3,1,1,44", "3 packets: ipkt; the footer ends the table"),
+    ("table: Argus", "StartTime,Dur,Proto,SrcAddr,Sport,Dir,DstAddr,Dport,State,TotPkts,TotBytes,SrcPkts,SrcBytes\n"
+     "2023/05/12 08:00:00.25,0.0,tcp,198.51.100.1,40000,   ->,192.0.2.7,23,S_RA,5,300,3,132", "3 packets: SrcPkts"),
+    ("table: BoT-IoT", "pkSeqID,stime,flgs,proto,saddr,sport,daddr,dport,pkts,bytes,state,seq\n1,1683878400.25,e,tcp,"
+     "198.51.100.1,40000,192.0.2.7,23,3,132,REQ,77", "3 packets: pkts; its seq is none of TCP"),
+    ("table: DShield", "date\ttime\tsourceip\tsourceport\ttargetip\ttargetport\tprotocol\tcount\n2023-05-12\t08:00:00\t"
+     "198.51.100.1\t40000\t192.0.2.7\t23\t6\t3", "3 packets: count"),
+    ("table: Windows pfirewall.log", "#Version: 1.5\n#Software: Microsoft Windows Firewall\n#Time Format: Local\n"
+     "#Fields: date time action protocol src-ip dst-ip src-port dst-port size tcpflags tcpsyn tcpack tcpwin icmptype "
+     "icmpcode info path\n\n2023-05-12 08:00:00 DROP TCP 198.51.100.1 192.0.2.7 40000 23 44 S 7 0 1024 - - - RECEIVE",
+     "its times are local ones: they count as they stand"),
+    ("table: ECS", "@timestamp,source.ip,destination.ip,destination.port,network.transport\n2023-05-12T08:00:00Z,"
+     + ROW + ",tcp", ""),
+    ("table: UNSW-NB15", "srcip,sport,dstip,dsport,proto,spkts,sbytes,sttl,swin,stime\n198.51.100.1,40000,192.0.2.7,23,"
+     "tcp,3,132,243,1024,1683878400", "3 packets: spkts"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text", "note"), FORMATS)
+def test_tables_of_many_makers(name, text, note):
+    """Each is read: the right hosts and port at the right time, as many packets as it says, of 44 bytes."""
+    columns, skipped, rejected, _, warnings = read(text + "\n")
+    assert not rejected and sum(skipped.values()) == (2 if "footer" in note else 0)
+    assert columns["time"].astype(int).tolist() == [1683878400]
+    assert columns["src"].tolist() == [0xC6336401] and columns["dst"].tolist() == [0xC0000207]
+    assert columns["port"].tolist() == [23] and columns.get("length", [44])[0] == 44
+    assert columns.get("packets", [1])[0] == (3 if note.startswith("3 packets") else 1)
+    assert any("counts as the packets of its column" in line for line in warnings) == note.startswith("3 packets")
+    assert "seq" not in columns or columns["seq"].tolist() == [7]
+
+
+@pytest.mark.parametrize("block", [150, 1 << 20])
+@pytest.mark.parametrize("header", [
+    "dst,src,ts,dport", "note,ts,src,dst,dport", "TS;SRC;DST;DPORT", "ts\tsrc\tdst\tdport", "#fields ts src dst dport",
+    '"ts","dst","src","dport","proto"', "\ufeffts,dst,src,dport", "# ts,src,dst,dport",
+])  # fmt: skip
+def test_another_header_is_a_header(header, block, monkeypatch):
+    """A header in the midst, in another order, with more columns or another separator, tells the rows below it."""
+    monkeypatch.setattr(fields, "BLOCK", block)
+    names = header.strip("\ufeff# ").removeprefix("fields ").replace('"', "").lower()
+    separator = next(mark for mark in ",;\t " if mark in names)
+    values = {"ts": "1600000001", "src": "198.51.100.2", "dst": "192.0.2.8", "dport": "24", "note": "x", "proto": "6"}
+    row = separator.join(values[name] for name in names.split(separator))
+    first = "ts,src,dst,dport\n1600000000,198.51.100.1,192.0.2.7,23\n"
+    columns, _, rejected, *_ = read(first + f"{header}\n{row}\n" * 3 + first)
+    assert columns["src"].tolist() == [0xC6336401, *[0xC6336402] * 3, 0xC6336401] and not rejected
+    assert columns["dst"].tolist() == [0xC0000207, *[0xC0000208] * 3, 0xC0000207]
+    assert columns["port"].tolist() == [23, 24, 24, 24, 23]
+
+
+def test_rows_below_a_header_that_lacks_columns_are_broken():
+    """Zeek's `#fields` of another log: its rows are no packets, and the next header's are."""
+    good = "#fields\tts\tid.orig_h\tid.resp_h\tid.resp_p\n1600000000\t198.51.100.1\t192.0.2.7\t23\n"
+    shown = {}
+    columns, _, rejected, *_ = read(good + "#fields\tts\tuid\tmessage\n1600000000\tC\tx\n" + good, shown=shown)
+    assert len(columns["time"]) == 2 and rejected == {"no column for src, dst, port": 1}
+    assert shown["no column for src, dst, port"].startswith("line 4: expected a header with columns for time, src")
+
+
+def test_what_comes_behind_a_footer_is_no_row():
+    """Lines behind `Summary` are counted until a header comes."""
+    head = "ts,src,dst,dport\n1600000000,198.51.100.1,192.0.2.7,23\n"
+    columns, skipped, rejected, *_ = read(head + "Summary\nflows,bytes\n1,44\n" + head)
+    assert len(columns["time"]) == 2 and skipped == {"behind a table's end": 2} and not rejected
+
+
+@pytest.mark.parametrize(("text", "kind"), [
+    ("TCP (6)", None), ("tcp4", None), ("0x06", None), ("0x6", None), ("06", None), ("IPPROTO_TCP", None),
+    ("6 (TCP)", None), ("6.0", None), ("Tcp", None), ("TCP/SYN", None), ("(6)", None), ("UDP (17)", "UDP"),
+    ("0x11", "UDP"), ("udplite", "other protocol"), ("ipv6-icmp", "ICMP"), ("ICMP6", "ICMP"), ("132", "other protocol"),
+    ("60", "other protocol"), ("-", "no protocol given"), ("", "no protocol given"), ("x" * 99, "other protocol"),
+])  # fmt: skip
+def test_protocols_by_any_name(text, kind):
+    """TCP under its other names is TCP; what is not is told by kind, with the text."""
+    shown = {}
+    columns, skipped, *_ = read(f"ts,src,dst,dport,proto\n1600000000,{ROW},{text}\n", shown=shown)
+    assert len(columns.get("time", ())) == (kind is None) and skipped == ({kind: 1} if kind else {})
+    assert kind is None or shown[kind].startswith(f"line 2: '{text[:60]}")
+
+
+@pytest.mark.parametrize(("text", "address"), [
+    ("::ffff:198.51.100.1", True), ("::FFFF:198.51.100.1", True), ("::ffff:c633:6401", True),
+    ("0:0:0:0:0:ffff:198.51.100.1", True), ("0000:0000:0000:0000:0000:ffff:c633:6401", True),
+    ("::ffff:0:198.51.100.1", False), ("64:ff9b::198.51.100.1", False), ("::198.51.100.1", False),
+    ("::ffff:198.51.100.256", False), ("::fffe:c633:6401", False), ("::ffff:c633:", False),
+])  # fmt: skip
+def test_mapped_addresses_are_ipv4(text, address):
+    """IPv4 mapped into IPv6 (RFC 4291) is IPv4, in both notations; translated and other addresses are IPv6."""
+    columns, skipped, rejected, *_ = read(f"ts,src,dst,dport\n1600000000,{text},192.0.2.7,23\n")
+    assert columns.get("src", []) == ([0xC6336401] if address else []) and not rejected
+    assert skipped == ({} if address else {"IPv6": 1})
+
+
+@pytest.mark.parametrize(("text", "value"), [
+    ("44,300", 44300), ("2,323", 2323), ("4.43e2", 443), ("4.43E+02", 443), ("443,0", 443), ("443.000", 443),
+    ("44,30", None), ("4,4300", None), ("44,300,1", None), (",443", None), ("443,", None), ("4.435e2", None),
+    ("1e99", None), ("443e", None), ("e2", None), ("65,536", None), ("44,300.5", None), ("1,2,3", None),
+])  # fmt: skip
+def test_odd_numbers_are_read_or_refused(text, value):
+    """Thousands separators before three digits each, exponents and empty fractions; half a number is none."""
+    shown = {}
+    columns, _, rejected, *_ = read(f'ts,src,dst,dport\n1600000000,198.51.100.1,192.0.2.7,"{text}"\n', shown=shown)
+    assert columns.get("port", []) == ([] if value is None else [value])
+    assert rejected == ({"bad port": 1} if value is None else {})
+    if value is None:
+        assert shown["bad port"] == f"line 2: expected a number of 0 to 65535, got '{text.replace(',', '_')}'"
+
+
+@pytest.mark.parametrize(("text", "clock"), [
+    ("2023-05-12 08:00:00 UTC", "08:00:00"), ("2023-05-12 08:00:00 +0200", "06:00:00"),
+    ("2023-05-12 08:00:00 +02:00", "06:00:00"), ("2023-05-12 08:00:00,25", "08:00:00.25"),
+    ("2023-05-12 08:00", "08:00:00"), ("2023-05-12 8:00:07", "08:00:07"), ("2023/05/12 08:00:07.5", "08:00:07.5"),
+    ("2023/5/12 8:07", "08:07:00"), ("20230512T080007Z", "08:00:07"), ("20230512 08:00:07", "08:00:07"),
+    ("May 12, 2023 08:00:07.5 UTC", "08:00:07.5"), ("May 12 2023 08:00:07", "08:00:07"),
+    ("Fri May 12 08:00:07 2023", "08:00:07"), ("Fri, 12 May 2023 08:00:07 +0200", "06:00:07"),
+    ("12/May/2023:08:00:07 +0200", "06:00:07"), ("12-May-2023 08:00:07", "08:00:07"),
+    ("2023-05-12 08:00:07 PM", "20:00:07"), ("2023-05-12 12:00:07 AM", "00:00:07"), ("1.683878407e+09", "08:00:07"),
+    ("1683878407,5", "08:00:07.5"), ("2023-05-12 13:00 PM", None), ("2023-05-12 08:60", None), ("May 12 08:00:07", None),
+    ("12/May/23 08:00:07", None), ("2023-05-12 08:00:07 nowhere", None), ("2023.05/12 08:00:07", None),
+    ("2023-05-12 08:00:07 +", None), ("32/May/2023 08:00:07", None), ("2023-05-12 08:00:07:05", None),
+])  # fmt: skip
+def test_times_as_people_write_them(text, clock):
+    """Each is that time of 12 May 2023, or bad, with the text."""
+    shown = {}
+    columns, _, rejected, *_ = read(f'src,dst,dport,when,time\n{ROW},x,"{text}"\n', shown=shown)
+    if clock is None:
+        assert rejected == {"bad time": 1} and f"got '{text.replace(',', '_')}'" in shown["bad time"]
+    else:
+        expected = datetime.fromisoformat(f"2023-05-12T{clock}".ljust(26, "0") if "." in clock else f"2023-05-12T{clock}")
+        assert abs(columns["time"][0] - expected.replace(tzinfo=timezone.utc).timestamp()) < 1e-6
+
+
+def test_day_and_month_are_told_apart_or_refused():
+    """A number above 12 among a block's dates tells the order; without one it is an error that shows the text."""
+    head = "src;dst;dport;time\n"
+    row = ROW.replace(",", ";") + ";{}\n"
+    for dates, days in ((["05/12/2023 08:00:00", "05/13/2023 08:00:00"], [12, 13]),
+                        (["12.05.2023 08:00", "13.05.2023 8:00"], [12, 13]),
+                        (["05-05-2023 08:00"], [5])):
+        columns, _, rejected, *_ = read(head + "".join(row.format(date) for date in dates))
+        assert [datetime.fromtimestamp(t, timezone.utc).day for t in columns["time"]] == days and not rejected
+        assert {datetime.fromtimestamp(t, timezone.utc).month for t in columns["time"]} == {5}
+    with pytest.raises(ValueError, match=r"^t: expected dates with the year first, or .* got '05/12/2023 08:00:00'$"):
+        read(head + row.format("05/12/2023 08:00:00") * 3)
+
+
+@pytest.mark.parametrize(("header", "row", "time"), [
+    ("date,time", "2023-05-12,08:00:07", 1683878407), ("date,time,zone", "2023/05/12,8:00:07 AM,x", 1683878407),
+    ("date,time,ts", "2023-05-12,08:00:07,1683878407.5", 1683878407.5),
+    ("date,time,timestamp", "2023-05-12,08:00:07,1700000000", 1683878407),
+    ("date,time", "2023-05-12,1683878407.5", 1683878407.5), ("time,timestamp", "1683878407,77", 1683878407),
+    ("date", "2023-05-12 08:00:07", 1683878407), ("start,end", "1683878407,1683878409", 1683878407),
+])  # fmt: skip
+def test_which_column_is_the_time(header, row, time):
+    """A date and a time of day are joined, unless a time stamp beside them agrees with them."""
+    columns, _, rejected, *_ = read(f"src,dst,dport,{header}\n" + f"{ROW},{row}\n" * 3)
+    assert columns["time"].tolist() == [time] * 3 and not rejected
+
+
+@pytest.mark.parametrize("name", ["packets", "pkts", "TotPkts", "ipkt", "Count", "orig_pkts", "SrcPkts", "Tot Pkts",
+                                  "num_packets", "hits", "in_pkts", "Packet Count"])
+def test_rows_that_stand_for_many_packets(name):
+    """A row of a thousand million packets is one row that says so; 0 packets are none; nothing given is one."""
+    text = f"ts,src,dst,dport,{name},length\n" + "".join(
+        f"1600000000,{ROW},{count},40\n" for count in ("1000000000", "-", "0", "3.0", "x"))
+    columns, skipped, rejected, _, warnings = read(text)
+    assert columns["packets"].tolist() == [10**9, 1, 3] and columns["length"].tolist() == [40] * 3
+    assert skipped == {"row of 0 packets": 1} and rejected == {"bad number of packets": 1}
+    assert sum("each row counts as the packets of its column" in line for line in warnings) == 1
+
+
+def test_the_length_of_many_packets_is_their_average():
+    """Bytes / packets, rounded, of the same direction's packets."""
+    text = "ts,src,dst,dport,packets,bytes\n" + "".join(
+        f"1600000000,{ROW},{count}\n" for count in ("3,120", "3,121", "2,-", "1,99999999"))
+    assert read(text)[0]["length"].tolist() == [40, 40, 0, 65535]
+
+
+def test_packets_that_go_out_are_no_senders():
+    """A direction of SEND or egress is this machine's own."""
+    text = f"ts,src,dst,dport,path\n1600000000,{ROW},RECEIVE\n1600000000,{ROW},SEND\n1600000000,{ROW},egress\n"
+    columns, skipped, *_ = read(text)
+    assert len(columns["time"]) == 1 and skipped == {"outgoing": 2}
+
+
+@pytest.mark.parametrize(("column", "value", "reason"), BROKEN)
+def test_a_broken_field_is_shown(column, value, reason):
+    """The note of each kind of broken value names the line, what was expected and the text."""
+    shown = {}
+    row = {"ts": "1600000000", "src": "1.2.3.4", "dst": "5.6.7.8", "dport": "23"} | {column: value}
+    read(",".join(row) + "\n\n" + ",".join(row.values()) + "\n", shown=shown)
+    assert shown[reason].startswith("line 3: expected ") and f"got '{ascii(value[:60])[1:-1]}" in shown[reason]
