@@ -160,7 +160,7 @@ def steady_pairs(view, z, progress, today):
         days.append((standardize(training.embed_day(progress, ago)), past[-1 - ago].graph.hosts))
     pairs = [(*later, *earlier) for later, earlier in itertools.pairwise(days)]
     return views.of_moving_axes(view, days[0][0], pairs, steady_x(today), *steady_day(today),
-                                keep=today.args.model != "gcn")
+                                keep=MODELS[today.args.model].trained != "anew")
 
 
 def steady_x(today):
@@ -180,17 +180,19 @@ class Model(NamedTuple):
     steady: Callable      # (view, z, progress, today) -> (views.Embedded or None, view), with --steady
     epochs: tuple         # a day by default, or at most: with and without node features
     network: str | None   # what is trained: "static" or "recurrent" GCN, "words", or None
+    trained: str | None   # "daily": one model goes on every day; "anew": a model a day; "once": then frozen
     reads: str = "features"  # "features", or "sequence": the order in which packets came
+    steady_only: bool = False  # whether it is made for --steady
 
 
 MODELS = {
-    "gcn": Model(learn_static, embed_trained, steady_pairs, (50, 50), "static"),
-    "i-gcn": Model(learn_incremental, embed_trained, steady_pairs, (1, 5), "static"),
-    "gcn-gru": Model(learn_frozen, embed_trained, steady_pairs, (50, 50), "recurrent"),
-    "i-gcn-gru": Model(learn_incremental, embed_trained, steady_pairs, (1, 5), "recurrent"),
-    "fixed-gcn": Model(learn_nothing, embed_fixed, steady_remembered, (0, 0), None),
-    "i-darkvec": Model(learn_words, embed_words, steady_remembered, (1, 1), "words", "sequence"),
-    "features": Model(learn_nothing, embed_features, steady_features, (0, 0), None),
+    "gcn": Model(learn_static, embed_trained, steady_pairs, (50, 50), "static", "anew"),
+    "i-gcn": Model(learn_incremental, embed_trained, steady_pairs, (1, 5), "static", "daily"),
+    "gcn-gru": Model(learn_frozen, embed_trained, steady_pairs, (50, 50), "recurrent", "once"),
+    "i-gcn-gru": Model(learn_incremental, embed_trained, steady_pairs, (1, 5), "recurrent", "daily"),
+    "fixed-gcn": Model(learn_nothing, embed_fixed, steady_remembered, (0, 0), None, None, steady_only=True),
+    "i-darkvec": Model(learn_words, embed_words, steady_remembered, (1, 1), "words", "daily", "sequence"),
+    "features": Model(learn_nothing, embed_features, steady_features, (0, 0), None, None),
 }
 
 
@@ -239,7 +241,7 @@ def follow(days, truth, args, way, past, say, warn, expected, save=None):
                 for of_run, one in zip(runs, scored):       # what is one per host would add up
                     of_run.append(one._replace(predicted=None, share=None, nearest=None))
             elif test:
-                when = "today" if args.model == "gcn" else "so far"
+                when = "today" if model.trained == "anew" else "so far"
                 warn(f"{day.date}: nothing learned {when}, every host contacted every port: not embedded")
             now = changes.host_rows(past, before, hosts, day, truth, found, scored)
             past.hosts = host_table.update(past.hosts, now)

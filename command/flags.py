@@ -105,7 +105,7 @@ def parse(argv, models, about):
         args.history = 0
     if model.reads == "sequence":                           # skip-gram: knows neither features nor a graph
         args.no_node_features = True
-    if args.model == "fixed-gcn":
+    if model.steady_only:
         args.steady = args.steady or "memory"
     args.forget_days = args.forget_days or 31
     if args.state and args.state.is_symlink():              # the file itself is locked and replaced
@@ -115,6 +115,7 @@ def parse(argv, models, about):
 
 def check_flags(args, models, error):
     """Call `error` with one line for flags that do not go together."""
+    model = models[args.model]
     of_input = args.labels, args.year is not None, args.mirai, args.strict, args.no_tunnels
     if args.input is None and any(of_input):
         error("--labels, --mirai, --year, --strict and --no-tunnels go with --input: the synthetic month has its own "
@@ -127,20 +128,20 @@ def check_flags(args, models, error):
                 error(f"{flag} {path} lies inside --input {folder}: expected a place elsewhere")
     if args.seed + args.runs > 1 << 32:                     # PyTorch's CPU generator takes no more bits of a seed
         error(f"--seed and --runs: expected seeds below 2^32, got {args.runs} from {args.seed} on")
-    if args.model == "gcn-gru" and args.train_days <= args.history:
-        error(f"gcn-gru trains on windows of --history + 1 days within --train-days: expected --train-days > "
+    if model.trained == "once" and args.train_days <= args.history:
+        error(f"{args.model} trains on windows of --history + 1 days within --train-days: expected --train-days > "
               f"{args.history}, got {args.train_days}")
-    if models[args.model].network is None and args.no_node_features:
+    if model.trained is None and args.no_node_features:
         error(f"--model {args.model} is made of the node features: it does not go with --no-node-features")
-    if args.model == "gcn" and args.no_node_features and args.steady:
-        error("--steady embeds yesterday once more: without node features gcn has rows for today's nodes only")
+    if model.trained == "anew" and args.no_node_features and args.steady:
+        error(f"--steady embeds yesterday once more: without node features {args.model} has rows for today's nodes only")
     if args.state and args.runs > 1:
         error(f"--state keeps one model: expected --runs 1, got {args.runs}")
     if args.forget_days and not args.state:
         error("--forget-days goes with --state")
     if args.device == "cuda" and not torch.cuda.is_available():
         error("--device cuda: no CUDA device is available to this PyTorch")
-    for flag, given in (("--model i-darkvec", args.model == "i-darkvec"),
+    for flag, given in ((f"--model {args.model}", model.reads == "sequence"),
                         ("--no-node-features", args.no_node_features), ("--plain", args.plain)):
         if given and scale.started() > 1:
             error(f"{flag} runs in one process, got {scale.started()} from torchrun")

@@ -110,9 +110,7 @@ def check_days(rows, args, first_test):
 
 def settings_line(args):
     """The settings that matter most, in words."""
-    parts = [f"model {args.model}"]
-    if args.model != "i-darkvec":
-        parts.append("without node features" if args.no_node_features else "with node features")
+    parts = [f"model {args.model}", "without node features" if args.no_node_features else "with node features"]
     if args.steady:
         parts.append("steady" if args.steady == "memory" else f"steady ({args.steady})")
     if args.history:
