@@ -171,7 +171,9 @@ def _read_pcap(source, name, head, sieve, skip, reject, warn):
         start = position + header
         end = start + fields["captured"]
         if link_type in SUPPORTED:
-            records = (a[~wrong] for a in (position, time, start, end))
+            records = position, time, start, end
+            if wrong.any():
+                records = (a[~wrong] for a in records)
             yield from sieve(array, base, *records, link_type)
         else:
             leave_out(skip, f"of link type {named(link_type)}", base, position, ~wrong)

@@ -36,9 +36,9 @@ def tcp_packets(array, base, position, time, start, end, link_type, skip, reject
     """
     ethertype, ip = network_layer(array, start, end, link_type)
     header = gather(array, ip, IP_HEADER)  # of no meaning yet where that is not IPv4
-    rows = np.flatnonzero((ethertype != IPV4) | (header["protocol"] != TCP))
-    rows = rows[tunnels.may_hold(array, ethertype[rows], ip[rows], header[rows])]
+    rows = tunnels.suspects(array, ethertype, ip, header)
     if rows.size:
+        end = end.copy()
         kept = _out_of_tunnels(array, base, position, ethertype, ip, end, rows, skip, tunnelled)
         header[rows] = gather(array, ip[rows], IP_HEADER)
         if not kept.all():
@@ -54,8 +54,8 @@ def tcp_packets(array, base, position, time, start, end, link_type, skip, reject
         leave_out(skip, "not IP", base, position, ~(cut | good | ipv6 | arp))
         position, time, end, ip, header = position[good], time[good], end[good], ip[good], header[good]
 
-    version, protocol = header["version_ihl"] >> 4, header["protocol"]
-    ihl = (header["version_ihl"] & 15).astype(np.int64) * 4
+    first, protocol = header["version_ihl"], np.ascontiguousarray(header["protocol"])
+    version, ihl = first >> 4, (first & 15).astype(np.int64) * 4
     cut = ip + 20 > end
     length = header["length"].astype(np.int64)
     length = np.where(length == 0, np.minimum(end - ip, 65535), length)
@@ -65,10 +65,11 @@ def tcp_packets(array, base, position, time, start, end, link_type, skip, reject
     if not good.all():
         refuse(reject, "truncated packet", base, position, cut)
         refuse(reject, "malformed IPv4 header", base, position, malformed)
-        leave_out(skip, "UDP", base, position, whole & (protocol == UDP))
-        leave_out(skip, "ICMP", base, position, whole & (protocol == ICMP))
-        leave_out(skip, "other protocol", base, position, whole & ~np.isin(protocol, (TCP, UDP, ICMP)))
-        leave_out(skip, "later fragment", base, position, whole & (protocol == TCP) & ~good)
+        tcp, udp, icmp = (whole & (protocol == number) for number in (TCP, UDP, ICMP))
+        leave_out(skip, "UDP", base, position, udp)
+        leave_out(skip, "ICMP", base, position, icmp)
+        leave_out(skip, "other protocol", base, position, whole & ~(tcp | udp | icmp))
+        leave_out(skip, "later fragment", base, position, tcp & ~good)
     position, time = position[good], time[good]
     src, dst, ttl = (header[field][good] for field in ("src", "dst", "ttl"))
     tcp = (ip + ihl)[good]

@@ -39,14 +39,24 @@ IP_HEADER = np.dtype(
 )  # fmt: skip
 
 
-def may_hold(array, ethertype, at, header):
-    """Which packets of `ethertype` at bytes `at` may be tunnels, (packets,) bool: a first look that is cheap.
+def suspects(array, ethertype, at, header):
+    """The packets of `ethertype` at bytes `at` that may be tunnels, (rows,) int64: a first look that is cheap.
 
     `header` (packets,) is an IP_HEADER at those bytes, of no meaning where the packet is not IPv4.
     """
-    port = gather(array, at + 4 * (header["version_ihl"] & 15).astype(np.int64) + 2, U2)
-    named = IS_PROTOCOL[header["protocol"]] | ((header["protocol"] == UDP) & IS_PORT[port])
-    return (ethertype == MPLS) | (ethertype == IPV6) | ((ethertype == IPV4) & named)
+    protocol = np.ascontiguousarray(header["protocol"])
+    held = IS_PROTOCOL[protocol]
+    udp = np.flatnonzero(protocol == UDP)
+    if udp.size:
+        size = (header["version_ihl"][udp] & 15).astype(np.int64) * 4
+        held[udp] = IS_PORT[gather(array, at[udp] + size + 2, U2)]
+    other = np.flatnonzero(ethertype != IPV4)
+    if other.size:
+        following = array[at[other] + 6]  # of IPv6, and where that is UDP its port
+        named = IS_PROTOCOL[following] | IS_EXTENSION[following]
+        named |= (following == UDP) & IS_PORT[gather(array, at[other] + 42, U2)]
+        held[other] = (ethertype[other] == MPLS) | ((ethertype[other] == IPV6) & named)
+    return np.flatnonzero(held)
 
 
 def peel(array, ethertype, at, end):
@@ -209,4 +219,5 @@ def _tzsp(array, at, end):
 PROTOCOLS = {4: _ip, 41: _ip, 94: _ip, 47: _gre, 97: _etherip, MPLS_IN_IP: _mpls}
 PORTS = {4754: _gre, 4789: _vxlan, 4790: _vxlan, 8472: _vxlan, 6081: _geneve, 6635: _mpls, 37008: _tzsp}  # of UDP
 IS_PROTOCOL, IS_PORT = np.zeros(1 << 8, bool), np.zeros(1 << 16, bool)
-IS_PROTOCOL[list(PROTOCOLS)] = IS_PORT[list(PORTS)] = True
+IS_EXTENSION = np.zeros(1 << 8, bool)
+IS_PROTOCOL[list(PROTOCOLS)] = IS_PORT[list(PORTS)] = IS_EXTENSION[[*EXTENSIONS, FRAGMENT]] = True
