@@ -34,12 +34,12 @@ def vectors(progress):
 def test_a_day_is_one_pass_over_its_corpus():
     """learn makes a row per host and trains on the day's corpus as darkvec.train_day does; embed returns V's rows."""
     hosts = np.array([5, 9, 700, 3_000_000_000])
-    graph, sequence = a_day(hosts)
+    graph, sequence = a_day(hosts, top_ports=1)
     progress, same = progress_of(), days.new_learner(0, "cpu", 8)
-    assert graph.ports[-1] == graphs.OTHER
+    assert graph.ports[-1] == graphs.OTHER and (sequence[2] == 1).mean() > 0.6  # the busiest, and yet last
     result = days.learn(progress, graph, sequence, 1)
     same.network.grow(4, same.generator)
-    words, offsets = darkvec.corpus(*sequence, other=2)
+    words, offsets = darkvec.corpus(*sequence, other=1)
     loss = darkvec.train_day(same.network, words, offsets, same.generator)
     assert result[0] == loss and torch.isnan(result[1]) and progress.trained
     for found, expected in zip(same.network.state_dict().values(), progress.learner.network.state_dict().values()):
