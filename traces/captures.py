@@ -148,19 +148,23 @@ def _read_pcap(source, name, head, sieve, skip, reject, warn):
         raise ValueError(f"{name}: expected link type {EXPECTED}, got {named(link_type)}")
 
     record = np.dtype([(field, order + "u4") for field in ("seconds", "fraction", "captured", "length")])
-    base, data, seen, decided = source.place, b"", b"", False  # data[0] is byte `base` of the file, `seen` before it
-    while more := source.chunk():
+    base, data, decided = source.place, b"", False  # data[0] is byte `base` of the file
+    while (more := source.chunk()) or data:
         data = b"".join((data, more, PADDING))
         size = len(data) - len(PADDING)
         positions, at, corrupt = _walk_records(data, size, order, header)
+        broken = corrupt or (at < size and not more)
+        wait = positions[-LOOK_BACK:][0] if more and positions and not corrupt else at  # for what follows the records
         array, position = np.frombuffer(data, np.uint8), np.array(positions, np.int64)
         fields = gather(array, position, record)
         wrong = fields["fraction"] > units  # a whole unit comes of rounding
         odd = wrong | (fields["captured"] > fields["length"]) | ((fields["captured"] == 0) & (fields["seconds"] != 0))
-        joined = _next_capture(data, position, odd, at, corrupt) if corrupt or odd.any() else None
-        if joined is not None:
-            before = position + header + fields["captured"] <= joined
-            position, fields, wrong = position[before], fields[before], wrong[before]
+        joined = _next_capture(data, position, odd, at, size, broken) if broken or odd.any() else None
+        if joined is None:
+            whole = np.searchsorted(position, wait)
+        else:
+            whole = np.searchsorted(position + header + fields["captured"], joined, side="right")
+        position, fields, wrong = position[:whole], fields[:whole], wrong[:whole]
         if not decided and position.size:
             decided = True
             if units == 10**6 and np.mean(wrong & (fields["fraction"] < 10**9)) > 0.5:
@@ -178,17 +182,19 @@ def _read_pcap(source, name, head, sieve, skip, reject, warn):
         else:
             leave_out(skip, f"of link type {named(link_type)}", base, position, ~wrong)
         if joined is not None:
-            whole = int(end[-1]) if end.size else 0
-            if whole < joined:
-                reject("capture ends inside a packet", f"byte {base + whole}")
-                _tell_unread(warn, base + whole, joined - whole)
+            last = int(end[-1]) if end.size else 0
+            if last < joined:
+                reject("capture ends inside a packet", f"byte {base + last}")
+                _tell_unread(warn, base + last, joined - last)
             source.give_back(memoryview(data)[joined:size])
             return True
         if corrupt:
             return _stop(source, reject, warn, "corrupt record length, reading ended there", base + at, data[at:size])
-        since = positions[-LOOK_BACK:][0] if positions else at
-        base, data, seen = base + at, data[at:size], data[since:at]
-    return bool(data) and _stop(source, reject, warn, "capture ends inside a packet", base, data, seen)
+        if broken:
+            reject("capture ends inside a packet", f"byte {base + at}")
+            return False
+        base, data = base + wait, data[wait:size]
+    return False
 
 
 def _walk_records(data, size, order, header):
@@ -204,26 +210,26 @@ def _walk_records(data, size, order, header):
     return positions, at, False
 
 
-def _next_capture(data, position, odd, at, corrupt):
-    """Where in ``data`` another capture begins, or None. Its header looks like an odd record, or it stands where the
-    walk stopped; behind a capture that is cut it is within one of the last records before these."""
-    for begin in position[odd][:MAX_ODD].tolist() + [at] * corrupt:
+def _next_capture(data, position, odd, at, size, broken):
+    """Where in ``data[:size]`` another capture begins, or None. Its header looks like an odd record, or it stands where
+    the walk stopped at a break; behind a capture that is cut it is within one of the last records before these."""
+    for begin in position[odd][:MAX_ODD].tolist() + [at] * broken:
         head = data[begin : begin + 12]
         if head[:8] in STARTS or (head[:4] == PCAPNG and head[8:] in BYTE_ORDER):
             return begin
         since = position[max(np.searchsorted(position, begin) - LOOK_BACK, 0)] if position.size else begin
-        if found := PCAP_HEADER.search(data, since, begin + PCAP_HEADER_BYTES):
+        if found := PCAP_HEADER.search(data, since, size if begin == at else begin + PCAP_HEADER_BYTES):
             return found.start()
     return None
 
 
-def _stop(source, reject, warn, what, place, data, seen=b""):
+def _stop(source, reject, warn, what, place, data):
     """End the reading of a capture at a break: say where, and how many bytes, which begin with `data`, were not read.
 
-    Returns whether a pcap follows somewhere, or began within the bytes `seen` before; `source` gives that next.
+    Returns whether a pcap follows somewhere; `source` gives that next.
     """
     reject(what, f"byte {place}")
-    data, place, count, found = seen + data, place - len(seen), -len(seen), None
+    count, found = 0, None
     while data:
         if (found := PCAP_HEADER.search(data)) is not None:
             source.give_back(memoryview(data)[found.start() :])
@@ -233,8 +239,7 @@ def _stop(source, reject, warn, what, place, data, seen=b""):
         more = source.read(source.most)
         count += len(data) - (len(rest) if more else 0)
         data = rest + more if more else b""
-    if count > 0 and (found or "corrupt" in what):
-        _tell_unread(warn, place + len(seen), count)
+    _tell_unread(warn, place, count)
     return found is not None
 
 
@@ -266,7 +271,13 @@ def _read_pcapng(source, name, head, sieve, skip, reject, warn):
         _, first, order = sections[-1]
         del interfaces[:first]
         base, data = base + at, data[at:size]
-    return bool(data) and _stop(source, reject, warn, "capture ends inside a packet", base, data)
+    found = PCAP_HEADER.search(data)
+    if found:
+        source.give_back(memoryview(data)[found.start() :])
+        _tell_unread(warn, base, found.start())
+    if data:
+        reject("capture ends inside a packet", f"byte {base}")
+    return bool(found)
 
 
 def _walk_blocks(name, data, size, base, order, interfaces):
