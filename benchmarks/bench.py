@@ -5,11 +5,13 @@
     python benchmarks/bench.py --device cuda
 
     steps        training step and embedding pass, one day of the paper's size, H = 5      bound: its dense products,
-                 those that it makes, and those that the plain form of the method would make
-    fast         the same with reduced-precision products ("medium")                       bound: these products
+                 those that it makes, and those that the plain form of the method makes
+    plain        the same by the flat files alone (--plain), beside fast/                  bound: its dense products
+    firewall     both on six days of a firewall's log (--firewall FILE ...)                bound: its dense products
+    reduced      the steps with reduced-precision products ("medium")                      bound: these products
     knn          3 nearest of 10,000, 30,000, 100,000, 1,000,000 rows                      bound: similarity product
     packets      graph and features of 2 and 20 million packets                            bound: one lexsort
-    negatives    of 65,000 and 6,500,000 edges                                             bound: as many random pairs
+    negatives    of 65,000 and 1,300,000 edges                                             bound: their training step
     growth       a training step on days of the synthetic month, scale 0.1, 1 and 5        time and memory per edge
     small        a day of 100 hosts and 2,000 edges, from its packets to its neighbours    bound: dense products
     month        synthetic scale 1, i-gcn-gru: where the time goes (minutes, only if named)
@@ -38,19 +40,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import torch
 
+import fast
 import features
 import graph as graphs
 import knn
-import models
 import training
+from traces import packets as traces
 from traces import synthetic
 
 HOSTS, PORTS, EDGES, HISTORY = 7566, 2501, 65000, 5  # an average day of the paper's month
 SECONDS = 3.0  # repeat a pair until it took about so long, at least three times
 
 
-def paper_day(rng, scale, device="cpu"):
-    """Snapshot of a day of the paper's size: heavy-tailed ports, half of the hosts seen on the day before."""
+def paper_day(rng, scale):
+    """(graph, x) of a day of the paper's size: heavy-tailed ports, half of the hosts seen on the day before."""
     hosts, edges = int(HOSTS * scale), int(EDGES * scale)
     popularity = np.arange(1, PORTS + 1) ** -0.9
     pair = rng.integers(0, hosts, 3 * edges) * PORTS + rng.choice(PORTS, 3 * edges, p=popularity / popularity.sum())
@@ -58,8 +61,18 @@ def paper_day(rng, scale, device="cpu"):
     addresses = np.sort(rng.choice(2 * hosts, hosts, replace=False)).astype(np.uint32)
     graph = graphs.BipartiteGraph(addresses, np.arange(PORTS, dtype=np.int32), pair // PORTS, pair % PORTS,
                                   rng.integers(1, 60, len(pair)))
-    x = rng.random((hosts + PORTS, features.N_FEATURES), dtype=np.float32)
-    return training.make_snapshot(graph, x, device)
+    return graph, rng.random((hosts + PORTS, features.N_FEATURES), dtype=np.float32)
+
+
+def new_learner(network=fast.Network, device="cpu"):
+    """i-gcn-gru of the paper's widths, fast or plain."""
+    optimizer = fast.Adam if network is fast.Network else torch.optim.Adam
+    return training.new_learner(0, device, lambda: network(True), optimizer)
+
+
+def window_of(learner, days):
+    """The learner's window of days (graph, x), oldest first."""
+    return learner.network.window([learner.network.snapshot(*day) for day in days])
 
 
 def dense_products(window, backward):
@@ -67,10 +80,10 @@ def dense_products(window, backward):
     shape = torch.randn
     W1, W2, W, U = shape(37, 1024), shape(1024, 512), shape(512, 384), shape(128, 384)
     days = []
-    for (A, *_), x, now, _ in window.days:
-        rows = A.shape[0]
-        second = rows if len(x) > models.MANY * rows else len(x)  # rows of the second product: wanted ones, or all
-        states = rows if now is None else len(now)
+    for day in window.days:
+        x, rows = day.Ax, day.S.shape[0]
+        second = rows if day.propagate_first else len(x)    # rows of the second product: wanted ones, or all
+        states = rows if day.now is None else len(day.now)
         days.append((x, shape(len(x), 1024), shape(second, 1024), shape(second, 384), shape(states, 384),
                      shape(states, 128)))
 
@@ -89,19 +102,20 @@ def dense_products(window, backward):
 
 
 def plain_products(days, backward):
-    """Those of the plain form on the same days: each active node's row once a layer."""
-    shape, n = torch.randn, days[-1].A_hat.shape[0]
+    """Those of the plain form on the same days (graph, x): each active node's row once a layer."""
+    shape, n = torch.randn, len(days[-1][1])
     W1, W2, W, U = shape(37, 1024), shape(1024, 512), shape(512, 384), shape(128, 384)
     z2, h, gates = shape(n, 512), shape(n, 128), shape(n, 384)
+    inputs = [(graph, torch.from_numpy(x)) for graph, x in days]
 
     def run():
-        for day in days:
-            z1 = day.Ax @ W1
+        for _, x in inputs:
+            z1 = x @ W1
             g1 = z1 @ W2
             _ = z2 @ W, h @ U
             if backward:
                 _ = gates @ U.T, h.T @ gates, gates @ W.T, z2.T @ gates
-                _ = g1 @ W2.T, z1.T @ g1, day.Ax.T @ z1
+                _ = g1 @ W2.T, z1.T @ g1, x.T @ z1
     return run
 
 
@@ -117,7 +131,7 @@ def packets_of_a_day(rng, n):
 
 def graph_with_features(src, dst, port, fields):
     graph, order = graphs.build_graph(src, port)
-    x = features.node_features(graph.edge_host, graph.edge_port, graph.weight, len(graph.hosts), len(graph.ports),
+    x = fast.node_features(graph.edge_host, graph.edge_port, graph.weight, len(graph.hosts), len(graph.ports),
                                dst, fields, order)
     return graph, features.scale_by_maximum(x, len(graph.hosts))
 
@@ -150,18 +164,44 @@ def peak():
 def steps(quick, targets=(1.5, 1.5), what=""):
     rng = np.random.default_rng(0)
     days = [paper_day(rng, 0.05 if quick else 1) for _ in range(HISTORY + 1)]
-    window, learner = training.make_window(days, "cpu"), training.new_learner("i-gcn-gru", 0, "cpu")
+    learner = new_learner()
+    window = window_of(learner, days)
     for part, work, backward, target in (
             ("training step", lambda: training.train_step(learner, window), True, targets[0]),
-            ("embedding pass", lambda: training.embed(learner, window), False, targets[1])):
+            ("embedding pass", lambda: learner.network.embed(window), False, targets[1])):
         yield measured(f"{part}{what}", work, f"its dense products{what}", dense_products(window, backward), target)
         yield measured(f"  {part}{what}", work, f"the plain form's dense products{what}",
                        plain_products(days, backward))
 
 
-def fast(quick):
+def plain(quick, days=None, what=""):
+    """The flat files as they stand: beside fast/, and beside their own dense products."""
+    rng = np.random.default_rng(0)
+    days = days or [paper_day(rng, 0.05 if quick else 1) for _ in range(HISTORY + 1)]
+    ours, theirs = new_learner(), new_learner(training.Network)
+    window, plain_window = window_of(ours, days), window_of(theirs, days)
+    for part, work, other, backward in (
+            ("training step", lambda: training.train_step(theirs, plain_window),
+             lambda: training.train_step(ours, window), True),
+            ("embedding pass", lambda: theirs.network.embed(plain_window), lambda: ours.network.embed(window), False)):
+        yield measured(f"plain {part}{what}", work, "fast", other, 2)
+        yield measured(f"  plain {part}{what}", work, "its dense products", plain_products(days, backward))
+        yield measured(f"  fast {part}{what}", other, "its dense products", dense_products(window, backward))
+
+
+def firewall(quick, paths):
+    """Days 16 to 21 of the log; no row without one."""
+    days = []
+    for _, day in traces.read_days(paths, traces.Summary()) if paths else ():
+        given = {name: getattr(day, name) for name in features.FIELDS if getattr(day, name) is not None}
+        days.append(graph_with_features(day.src, day.dst, day.port, given))
+    if len(days) >= 21:
+        yield from plain(quick, days[15:21], ", firewall log")
+
+
+def reduced(quick):
     torch.set_float32_matmul_precision("medium")            # bfloat16 products where the CPU has them
-    yield from steps(quick, (2, 2), ", fast")
+    yield from steps(quick, (2, 2), ", reduced")
 
 
 def neighbours(quick, n, n_queries):
@@ -178,7 +218,7 @@ def neighbours(quick, n, n_queries):
                 torch.mm(a, b.T, out=buffer[: len(a) * len(b)].view(len(a), len(b)))
 
     def ours():
-        return knn.nearest(x, 3, queries=queries)
+        return fast.nearest(x, 3, queries=queries)
     yield measured(f"3 nearest among {n:,}, {n_queries:,} queries", ours, "the similarity product", product, 1.3)
     if queries is None:                                     # similarities of rows among themselves are symmetric
         yield measured(f"  {n:,} among themselves", ours, "half the product", lambda: product(half=True))
@@ -216,30 +256,31 @@ def packets(quick):
 
 
 def negatives(quick):
-    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
-    for scale in (1, 5) if quick else (1, 100):
-        n_hosts, n = HOSTS * scale, EDGES * scale
-        code = torch.from_numpy(np.unique(rng.integers(0, n_hosts * PORTS, n + n // 100))[:n])
-        host, port = code // PORTS, code % PORTS
-        yield measured(f"{n:,} negatives", lambda: graphs.sample_negatives(host, port, n_hosts, PORTS, n, generator),
-                       "as many random pairs", lambda: (torch.randint(n_hosts, (n,), generator=generator),
-                                                        torch.randint(PORTS, (n,), generator=generator)), 5)
+    """Their share of a training step, on a day of the paper's size and on one 20 times as large."""
+    rng, generator, learner = np.random.default_rng(0), torch.Generator().manual_seed(0), new_learner()
+    for scale in (0.05, 0.1) if quick else (1, 20):
+        days = [paper_day(rng, scale)] * (HISTORY + 1)
+        window = window_of(learner, days)
+        n = len(window.edge_host)
+        yield measured(f"{n:,} negatives", lambda: graphs.sample_negatives(
+            window.edge_host, window.edge_port, window.n_hosts, window.n_ports, n, generator), "their training step",
+            lambda: training.train_step(learner, window), 0.01)
 
 
 def synthetic_days(scale):
-    """Snapshots of the synthetic month's first days."""
+    """(graph, x) of the synthetic month's first days."""
     for _, day in itertools.islice(synthetic.month(scale, 0), HISTORY + 1):
         fields = {name: day[name] for name in features.FIELDS}
-        yield training.make_snapshot(*graph_with_features(day["src"], day["dst"], day["port"], fields), "cpu")
+        yield graph_with_features(day["src"], day["dst"], day["port"], fields)
 
 
 def growth(quick, scale):
     """A training step at a scale: seconds, and the memory that the steps add to what the window holds."""
     days = elsewhere(synthetic_days, scale / 20 if quick else scale)  # their packets need more memory than the step
-    window = training.make_window(days, "cpu")
-    learner = training.new_learner("i-gcn-gru", 0, "cpu")
+    learner = new_learner()
+    window = window_of(learner, days)
     tiny = [paper_day(np.random.default_rng(0), 0.001)] * (HISTORY + 1)
-    training.train_step(learner, training.make_window(tiny, "cpu"))  # libraries are loaded, Adam's moments are there
+    training.train_step(learner, window_of(learner, tiny))  # libraries are loaded, Adam's moments are there
     before = peak()
     row = measured(f"training step, scale {scale:g}", lambda: training.train_step(learner, window),
                    "its dense products", dense_products(window, True), 1.5)
@@ -262,16 +303,17 @@ def small(quick):
         sent = {name: column[host] for name, column in fields.items()}
         sent["timestamp"] = np.where(host % 2, fields["timestamp"], 0)
         days.append((src, dst, port, sent))
-    learner, device = training.new_learner("i-gcn-gru", 0, "cpu"), "cpu"
-    past = [training.make_snapshot(*graph_with_features(*day), device) for day in days[:-1]]
+    learner = new_learner()
+    network = learner.network
+    past = [network.snapshot(*graph_with_features(*day)) for day in days[:-1]]
 
     def window_of_today():
-        return training.make_window([*past, training.make_snapshot(*graph_with_features(*days[-1]), device)], device)
+        return network.window([*past, network.snapshot(*graph_with_features(*days[-1]))])
 
     def one_day():
         window = window_of_today()
         training.train_step(learner, window)
-        return knn.nearest(knn.standardize(training.embed(learner, window)), 3)
+        return fast.nearest(knn.standardize(network.embed(window)), 3)
     window = window_of_today()
     step, embed = dense_products(window, True), dense_products(window, False)
     row = measured(f"a day of 100 hosts, {window.n_ports:,} ports, {len(window.edge_host):,} edges", one_day,
@@ -281,7 +323,8 @@ def small(quick):
 
 def month(quick):
     spent, bounds, past = {}, {}, []
-    learner = training.new_learner("i-gcn-gru", 0, "cpu")
+    learner = new_learner()
+    network = learner.network
 
     def timed(name, work, bound=None):
         start = time.perf_counter()
@@ -296,15 +339,15 @@ def month(quick):
         fields = {name: day[name] for name in features.FIELDS}
         graph, x = timed("graph and features", lambda: graph_with_features(day["src"], day["dst"], day["port"], fields),
                          lambda: np.lexsort((day["port"], day["src"])))
-        past = [*past, timed("snapshots", lambda: training.make_snapshot(graph, x, "cpu"))][-HISTORY - 1 :]
+        past = [*past, timed("snapshots", lambda: network.snapshot(graph, x))][-HISTORY - 1 :]
         if t <= HISTORY:
             continue
-        window = timed("windows", lambda: training.make_window(past, "cpu"))
+        window = timed("windows", lambda: network.window(past))
         timed("training steps", lambda: training.train_step(learner, window), dense_products(window, True))
         if t > 20:
-            z = timed("embedding passes", lambda: training.embed(learner, window), dense_products(window, False))
+            z = timed("embedding passes", lambda: network.embed(window), dense_products(window, False))
             z = knn.standardize(z)
-            timed("nearest neighbours", lambda: knn.nearest(z, 3),
+            timed("nearest neighbours", lambda: fast.nearest(z, 3),
                   lambda: [z[i : i + 512] @ z.T for i in range(0, len(z), 512)])
     for name, seconds in (*spent.items(), ("the month, without making its packets", sum(spent.values()))):
         bound = bounds.get(name) if name in spent else sum(bounds.values())
@@ -316,16 +359,16 @@ def cuda(quick):
     """26 steps and 26 embedding passes with the snapshots in device memory, and the search among 1,000,000 rows."""
     rng, device = np.random.default_rng(0), "cuda"
     scale, n = (0.05, 50_000) if quick else (1, 1_000_000)
-    days = [paper_day(rng, scale, device) for _ in range(HISTORY + 6)]
-    windows = [training.make_window(days[i : i + HISTORY + 1], device) for i in range(6)]
+    days = [paper_day(rng, scale) for _ in range(HISTORY + 6)]
     for precision, target in (("highest", 2.0), ("medium", 0.5)):
         torch.set_float32_matmul_precision(precision)       # TF32 off, on
-        learner = training.new_learner("i-gcn-gru", 0, device)
+        learner = new_learner(device=device)
+        windows = [window_of(learner, days[i : i + HISTORY + 1]) for i in range(6)]
 
         def run():
             for i in range(26):
                 training.train_step(learner, windows[i % 6])
-                training.embed(learner, windows[i % 6])
+                learner.network.embed(windows[i % 6])
         seconds, launched = event_seconds(run)
         yield {"part": f"26 steps, 26 embedding passes, {'exact' if precision == 'highest' else 'fast'}",
                "seconds": seconds, "bound": target, "ratio": seconds / target, "target": 1, "peak_gb": device_peak(),
@@ -341,7 +384,7 @@ def cuda(quick):
                 a, b = x[c : c + 65536], queries[i : i + 8192]
                 torch.mm(a, b.T, out=out[: len(a) * len(b)].view(len(a), len(b)))
     bound = event_seconds(product)[0] * n / len(queries)    # its measured rate, for all rows as queries
-    seconds, _ = event_seconds(lambda: knn.nearest(x, 3), warm_up=lambda: knn.nearest(queries, 3))
+    seconds, _ = event_seconds(lambda: fast.nearest(x, 3), warm_up=lambda: fast.nearest(queries, 3))
     yield {"part": f"3 nearest among {n:,}, all as queries", "seconds": seconds, "bound": bound,
            "ratio": seconds / bound, "target": 1 / 0.6, "peak_gb": device_peak(),
            "against": "the similarity product at its measured rate (half of it is needed)"}
@@ -368,7 +411,8 @@ def device_peak():
 
 
 PARTS = {                                                   # name: (function, its calls' arguments, a process each)
-    "steps": (steps, [()]), "fast": (fast, [()]), "packets": (packets, [()]), "negatives": (negatives, [()]),
+    "steps": (steps, [()]), "plain": (plain, [()]), "reduced": (reduced, [()]),
+    "packets": (packets, [()]), "negatives": (negatives, [()]),
     "knn": (neighbours, [(10_000, 10_000), (30_000, 30_000), (100_000, 4096), (1_000_000, 1024)]),
     "growth": (growth, [(1.0,), (0.1,), (5.0,)]), "small": (small, [()]), "month": (month, [()])}
 
@@ -403,6 +447,7 @@ def main():
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="NAME", help=", ".join(PARTS))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--firewall", nargs="+", metavar="FILE", help="a firewall's log of 21 days or more")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--compare", type=Path, metavar="OLD.json", help="a file of --json: its seconds beside these")
     args = parser.parse_args()
@@ -410,6 +455,8 @@ def main():
         sys.exit("bench: PyTorch sees no CUDA device")
     parts = [(cuda, [()])] if args.device == "cuda" else [PARTS[name] for name in args.only or PARTS
                                                           if args.only or name != "month"]
+    if args.firewall and args.device == "cpu":
+        parts.append((firewall, [(args.firewall,)]))
     before = {row["part"]: row for row in json.loads(args.compare.read_text())["parts"]} if args.compare else {}
 
     torch.set_num_threads(args.threads)

@@ -22,12 +22,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+import scipy.sparse
 import torch
 import torch.nn.functional as F
-from bench import HISTORY, paper_day
+from bench import HISTORY, new_learner, paper_day, window_of
 from torch import nn
 from torch_geometric.nn import MessagePassing
 
+import fast
 import graph as graphs
 import training
 
@@ -63,20 +65,20 @@ class Embedder(nn.Module):
         return self.norm(self.gru(torch.stack(steps))[1][0])
 
 
-def days_of(snapshots, xs, sparse):
+def days_of(graphs_and_features, sparse):
     """Each day's inputs: features and edges of its nodes and of one isolated node without features for the absent."""
     days = []
-    for snapshot, x in zip(snapshots, xs):
-        n = snapshot.A_hat.shape[0]
-        A = graphs.scipy.sparse.block_diag([snapshot.A_hat, np.ones((1, 1), np.float32)], "csr")
-        position = graphs.node_positions(snapshot.graph, snapshots[-1].graph)
+    for graph, x in graphs_and_features:
+        A_hat = graphs.normalized_adjacency(graph)
+        A = scipy.sparse.block_diag([A_hat, np.ones((1, 1), np.float32)], "csr")
+        position = graphs.node_positions(graph, graphs_and_features[-1][0])
         if sparse:
-            edges = graphs.as_torch(A.astype(np.float32))[:1]
+            edges = (graphs.as_torch(A.astype(np.float32)),)
         else:
             A = A.tocoo()
             edges = torch.from_numpy(np.stack([A.col, A.row]).astype(np.int64)), torch.from_numpy(A.data)
         x = torch.from_numpy(np.concatenate([x, np.zeros((1, x.shape[1]), np.float32)]))
-        days.append((x, edges, torch.from_numpy(np.where(position < 0, n, position))))
+        days.append((x, edges, torch.from_numpy(np.where(position < 0, len(x) - 1, position))))
     return days
 
 
@@ -129,18 +131,19 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rng = np.random.default_rng(0)
-    snapshots = [paper_day(rng, 0.05 if args.quick else 1) for _ in range(HISTORY + 1)]
-    xs = [rng.random((s.A_hat.shape[0], 37), dtype=np.float32) for s in snapshots]
-    snapshots = [training.make_snapshot(s.graph, x, "cpu") for s, x in zip(snapshots, xs)]
-    window, learner = training.make_window(snapshots, "cpu"), training.new_learner("i-gcn-gru", 0, "cpu")
-
-    names, steps, passes = ["ours"], [lambda: training.train_step(learner, window)], \
-        [lambda: learner.embedder(window.days, window.mean, window.who)]
+    graphs_and_features = [paper_day(rng, 0.05 if args.quick else 1) for _ in range(HISTORY + 1)]
+    names, steps, passes = [], [], []
+    for name, network in (("fast", fast.Network), ("plain", training.Network)):
+        learner = new_learner(network)
+        window = window_of(learner, graphs_and_features)
+        names.append(name)
+        steps.append(lambda learner=learner, window=window: training.train_step(learner, window))
+        passes.append(lambda learner=learner, window=window: learner.network.embedder(window))
     with torch.no_grad():
-        expected = learner.embedder(window.days, window.mean, window.who)
+        expected = learner.network.embedder(window)
     for name, sparse in (("PyG, edge_index", False), ("PyG, CSR", True)):
-        embedder, days = Embedder(), days_of(snapshots, xs, sparse)
-        copy_weights(learner.embedder, embedder)
+        embedder, days = Embedder(), days_of(graphs_and_features, sparse)
+        copy_weights(learner.network.embedder, embedder)
         with torch.no_grad():
             difference = (embedder(days) - expected).abs().max().item()
         print(f"{name}: same weights, outputs differ by at most {difference:.1e}")
