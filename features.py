@@ -131,8 +131,8 @@ def count(edge_host, edge_port, weight, n_hosts, n_ports, contacted, per_address
     """The day's Counts.
 
     contacted, per_address (pairs,): the host and the packets of each distinct pair of a host and a darknet address.
-    fields: {name: Moments of parts (m,) of the packets}, of host host_of (m,) to port port_of (m,); None: a part per
-    edge.
+    fields: {name: Moments (m,) of the field over parts of the packets}; host_of, port_of (m,): host and port of each
+    part. None: part i has the packets of edge i.
     """
     host_of, port_of = edge_host if host_of is None else host_of, edge_port if port_of is None else port_of
     edges = moments_of_counts(weight)

@@ -2,7 +2,7 @@
 
     day s of the window    S (R, C) sparse: the rows of A_hat^s that day t's nodes want, without the empty columns
                            Ax (C, 37): the rows of A_hat^s x that S touches
-    states                 nodes of day t that were absent on all days so far share one state of the GRU
+    states                 nodes of day t that were twins, or absent, on each day so far share one state of the GRU
     now, before (R_s,)     row of S and state of the day before that each state goes on from
     state (N_t,)           the state of day t that each node has
 
@@ -25,7 +25,7 @@ class Snapshot(NamedTuple):
     graph: graphs.BipartiteGraph
     x: np.ndarray | None            # (N, 37) float32 node features; None: without
     A_hat: scipy.sparse.csr_matrix  # (N, N)
-    twin: np.ndarray                # (N,) int64 the first node whose GCN output is each node's too, see `twins`
+    twin: np.ndarray                # (N,) int64 a node with the same GCN output, see `twins`
     Ax: torch.Tensor | None         # (N + 1, 37): A_hat x, and the zero row of absent nodes; None: no features
     row: np.ndarray | None = None   # (N,) int64 without features: row of each node in the NodeTable
 
@@ -151,11 +151,11 @@ def without_empty_columns(matrix, worth=0.8):
 
 
 def twins(graph, x):
-    """The first node like each node: (N,) int64. Twins are leaves (one neighbour) of the same node by edges of the same
-    weight, whose rows of x (N, d) float32 are equal; every other node is like itself alone.
+    """For each node its twin of the lowest number, which is itself where it has no other: (N,) int64.
 
-    With x the node features or A_hat x, every layer of a GCN gives twins the same row. Most of the ports that one
-    scanner tries and nobody else are twins.
+    Twins are nodes with one neighbour, the same, by edges of the same weight, whose rows of x (N, d) float32 are equal.
+    With x the node features or A_hat x, every layer of a GCN gives twins the same row: of each set of twins only one
+    is computed. Most of the ports that one scanner tries and nobody else are twins.
     """
     n_hosts, twin = len(graph.hosts), np.arange(len(x))
     u, v = graph.edge_host, n_hosts + graph.edge_port

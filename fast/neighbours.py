@@ -26,11 +26,13 @@ BLOCKS = {"cpu": Blocks(512, 16384, 2048, 1 << 20), "cuda": Blocks(8192, 65536, 
 
 @torch.no_grad()
 def nearest(x, k, queries=None, query_block=None, block=None):
-    """As knn.nearest. Memory: query_block x block similarities; of x among itself block x block, whatever query_block
-    is (None: BLOCKS)."""
-    sizes = BLOCKS[x.device.type]
-    itself = queries is None
-    query_block, block = query_block or sizes.queries, block or (sizes.itself if itself else sizes.candidates)
+    """As knn.nearest; blocks that are None are those of BLOCKS.
+
+    Memory: query_block x block similarities. Where x is searched among itself both blocks are of `block` rows.
+    """
+    sizes, itself = BLOCKS[x.device.type], queries is None
+    query_block = sizes.queries if query_block is None else query_block
+    block = (sizes.itself if itself else sizes.candidates) if block is None else block
     knn.check(x, k, queries, query_block, block)
     query_block = block if itself else query_block
     queries = knn.unit(x if itself else queries)
@@ -63,9 +65,9 @@ def by_groups(x):
 def similarities(x, query, diagonal, both, buffer):
     """Similarities of candidates x (n, E), G groups, and queries (m, E), H groups: (s, of_queries, of_candidates).
 
-    s (G, GROUP, GROUP, H), in `buffer`: s[i, a, b, j] is that of candidate i * GROUP + a and query j * GROUP + b: their
-    product. of_queries (G, GROUP, H): its maxima over each group of candidates, for
-    each query; of_candidates (H, GROUP, G): over each group of queries, for each candidate, with `both`, else None.
+    s (G, GROUP, GROUP, H), in `buffer`: s[i, a, b, j] is that of candidate i * GROUP + a and query j * GROUP + b.
+    of_queries (G, GROUP, H): for each query, its maximum over each group of candidates. of_candidates (H, GROUP, G),
+    None without `both`: for each candidate, its maximum over each group of queries.
     What is no pair gets the lowest float: places that fill up a group and, with `diagonal`, a row and itself.
     """
     lowest, n, m = torch.finfo(x.dtype).min, len(x), len(query)
@@ -90,19 +92,21 @@ def similarities(x, query, diagonal, both, buffer):
     return s, of_queries, of_candidates.permute(2, 1, 0) if both else None
 
 
-def merge(s, maxima, first, best, who):
+def merge(s, maxima, first, similarity, neighbours):
     """Bring a block's similarities, candidates numbered from `first`, into the running top k, in place.
 
-    s (G, GROUP, GROUP, H) and its maxima (G, GROUP, H) over groups of candidates, see `similarities`; best, who
-    (queries, k). Candidates and queries may change roles: s and maxima are then (H, GROUP, GROUP, G) and (H, GROUP, G).
+    s (G, GROUP, GROUP, H) and its maxima (G, GROUP, H) over groups of candidates, see `similarities`; similarity,
+    neighbours (queries, k): the top k so far. Candidates and queries may change roles: s and maxima are then
+    (H, GROUP, GROUP, G) and (H, GROUP, G).
     """
-    k = best.shape[1]
-    bar = torch.nn.functional.pad(best[:, -1], (0, whole_groups(len(best)) - len(best)), value=torch.inf)
+    n, k = similarity.shape
+    bar = torch.nn.functional.pad(similarity[:, -1], (0, whole_groups(n) - n), value=torch.inf)
     b, j = (maxima.amax(0) > bar.view(-1, GROUP).T).nonzero().T  # queries with something better: ever fewer
     gain = j * GROUP + b
     value, at = largest(s, maxima, b, j, k)
-    best[gain], column = knn.top(torch.cat([best[gain], value], 1), k)  # earlier blocks come first: ties by number
-    who[gain] = torch.cat([who[gain], at + first], 1).gather(1, column)
+    # of equal similarities those of earlier blocks come first
+    similarity[gain], column = knn.top(torch.cat([similarity[gain], value], 1), k)
+    neighbours[gain] = torch.cat([neighbours[gain], at + first], 1).gather(1, column)
 
 
 def largest(s, maxima, b, j, k):

@@ -133,8 +133,8 @@ def test_numbers_that_are_none_are_refused(nearest):
 
 @both
 @pytest.mark.parametrize("arguments", [
-    {"k": 0}, {"block": -1}, {"query_block": -1}, {"x": torch.ones(4)}, {"x": torch.ones(4, 0)},
-    {"queries": torch.ones(2, 3)}, {"queries": torch.ones(2, 2).double()}])
+    {"k": 0}, {"block": -1}, {"query_block": -1}, {"query_block": 0}, {"block": 0}, {"x": torch.ones(4)},
+    {"x": torch.ones(4, 0)}, {"queries": torch.ones(2, 3)}, {"queries": torch.ones(2, 2).double()}])
 def test_bad_arguments_are_refused(nearest, arguments):
     """k or a block below 1, rows of another width or type, no rows at all are ValueErrors that say so."""
     with pytest.raises(ValueError, match=r"expected k >= 1 and rows of one width|expected blocks of 1 row or more"):
