@@ -150,7 +150,7 @@ def packets_of_lines(text, cuts, kinds, starts, stops, lines, stamp, recent, nam
         logged = logged[source]
     filtered = np.zeros(len(starts), np.int64)
     if not every:
-        filtered = np.where(logged, 0, _find_filterlog(text, cuts, stops)[source])
+        filtered = np.where(logged, 0, _find_filterlog(text, cuts, starts, stops)[source])
         filtered[:context] = 0
         others = ~logged & (filtered == 0) & (starts < stops) & (np.arange(len(starts)) >= context)
         sift([Check(~others, "other log line")], lines, text, skip, reject)
@@ -198,15 +198,15 @@ def _repeated(text, cuts, starts, stops, logged):
     `message repeated 7 times: [...]` tells it itself; `last message repeated 7 times` has it from the line before.
     """
     source = np.arange(len(starts))
-    at = cuts[:-1][text.words[cuts[:-1] + 1] == REPEATED] + 10
+    at, row = _find_word(text, cuts, starts, stops, REPEATED)
+    at = at + 9
     stop = run(text.buf, at)
     count, good = wholes(text.words, at, stop)
     good &= count < MAX_COUNT
     good &= text.words[stop] & np.uint64(0xFFFFFFFFFFFF) == int.from_bytes(b" times", "little")
-    at, count = at[good], count[good]
-    if not at.size:
+    row, count = row[good], count[good]
+    if not row.size:
         return source, None
-    row = np.searchsorted(stops, at)
     packets = np.ones(len(starts), np.int64)
     packets[row[::-1]] = count[::-1]  # the first of a line counts
     alone = row[~logged[row]]
@@ -371,13 +371,22 @@ def _hashes(text, starts, src, stops):
 # -------------------------------------------------------------------------------------------------------- filterlog
 
 
-def _find_filterlog(text, cuts, stops):
+def _find_filterlog(text, cuts, starts, stops):
     """Where each line's word `filterlog` begins, 0 where there is none."""
-    at = cuts[:-1][text.words[cuts[:-1] + 1] == FILTERLO] + 1
-    at = at[text.buf[at + 8] == ord("g")]
+    at, row = _find_word(text, cuts, starts, stops, FILTERLO)
+    at, row = at[text.buf[at + 8] == ord("g")], row[text.buf[at + 8] == ord("g")]
     found = np.zeros(len(stops), np.int64)
-    found[np.searchsorted(stops, at)[::-1]] = at[::-1]
+    found[row[::-1]] = at[::-1]
     return found
+
+
+def _find_word(text, cuts, starts, stops, word):
+    """Where these 8 letters begin, behind any of `cuts`, and in which lines: those outside of lines are left out."""
+    at = cuts[:-1][text.words[cuts[:-1] + 1] == word] + 1
+    row = np.searchsorted(stops, at)
+    inside = row < len(stops)
+    inside[inside] = at[inside] >= starts[row[inside]]
+    return at[inside], row[inside]
 
 
 def _filterlog(text, stops, filtered, source, lines, stamp, skip, reject):

@@ -1,4 +1,4 @@
-"""Every small input of cases/ gives what its README says: plain, gzipped, through a pipe, behind another file, damaged."""
+"""Every input of cases/ gives what its README says: plain, gzipped, through a pipe, behind another file, damaged."""
 
 import gzip
 import io
