@@ -69,12 +69,12 @@ def of_moving_axes(view, X, pairs, x, hosts, day, parts, total, keep=True):
         today = steady.Sums(*map(total, steady.moments(X_t, *laid_out(hosts_t, X_s, earlier))))
         sums = steady.add(sums, today) if sums else today
     view = view._replace(sums=sums)
-    axes = steady.find_axes(sums) if sums else None
-    if axes is None:                                        # no day before: what is there is the embedding itself
-        none = torch.full((len(X),), torch.nan, dtype=torch.float64, device=X.device)
+    unknown = torch.full((len(X),), torch.nan, dtype=torch.float64, device=X.device)
+    if sums is None:                                        # no day before: what is there is the embedding itself
         axes = steady.find_axes(steady.moments(X[:0], X[:0], X[:0, 0]))
-        return joined(view, X, none, axes, x, hosts, day, parts, total)
-    surprise = steady.surprise(axes, X, *laid_out(hosts, *pairs[0][2:])) if pairs else None
+        return joined(view, X, unknown, axes, x, hosts, day, parts, total)
+    axes = steady.find_axes(sums)
+    surprise = steady.surprise(axes, X, *laid_out(hosts, *pairs[0][2:])) if pairs else unknown
     shown = axes if PARTS[parts]["weighted"] else axes._replace(psi=torch.full_like(axes.psi, torch.inf))
     return joined(view, steady.posterior(shown, X), surprise, axes, x, hosts, day, parts, total)
 
