@@ -15,10 +15,11 @@ Pictures need matplotlib; without it everything else is written.
 """
 
 import argparse
+import os
 import signal
 import sys
 
-import darkgnn
+from command import speak
 from paper import experiments, figures, pictures, tables
 from paper.cells import identity, run_cells
 from paper.flags import data_line, plan
@@ -27,7 +28,8 @@ from paper.traffic import traffic
 
 def main(argv=None):
     """The command; returns its exit code: 0, 2 with one line of error, 130 when interrupted."""
-    names, given = parse_command(argv)
+    with speak.first_only():                                # of several processes, all of which are refused
+        names, given = parse_command(argv)
     told = set()
 
     def say(line):
@@ -50,7 +52,7 @@ def main(argv=None):
     except (ValueError, OSError) as error:
         return fail(" ".join(str(error).splitlines()))      # a file's name may hold anything
     except (MemoryError, RuntimeError) as error:            # PyTorch's lack of memory is a RuntimeError
-        if not darkgnn.lacks_memory(error):
+        if not speak.lacks_memory(error):
             raise
         return fail("not enough memory: expected smaller widths, fewer --runs or less traffic a day; finished cells "
                     "are kept")
@@ -61,7 +63,7 @@ def main(argv=None):
 
 
 def parse_command(argv):
-    """([experiment], flags for darkgnn.py). Exits with 2 and one line for an experiment that there is not."""
+    """([experiment], flags for darkgnn.py). Exits with 2 and one line for no experiment, and under torchrun."""
     description = __doc__.split("Usage:")[0]
     parser = argparse.ArgumentParser(
         prog="python -m paper", usage="python -m paper EXPERIMENT [flags of darkgnn.py]", description=description,
@@ -70,6 +72,9 @@ def parse_command(argv):
     parser.error = lambda line: parser.exit(2, f"paper: error: {line}\n")
     parser.add_argument("experiment", choices=(*experiments.NAMES, "all"), metavar="EXPERIMENT")
     options, given = parser.parse_known_args(argv)
+    if (processes := int(os.environ.get("WORLD_SIZE") or 1)) > 1:
+        parser.error(f"the tables and figures are made in one process, got {processes} from torchrun: torchrun goes "
+                     "with darkgnn.py")
     return list(experiments.NAMES) if options.experiment == "all" else [options.experiment], given
 
 

@@ -2,7 +2,7 @@
 
 The folder is OUT/cells/NAME-KEY. KEY hashes the names, sizes and modification times of the input files, the settings,
 the code and the versions of PyTorch and NumPy. A cell is finished when its folder holds report.json, which the run
-writes last and whole; its embeddings/ lie beside it. Imports darkgnn, report, state, traces and paper.
+writes last and whole; its embeddings/ lie beside it. Imports darkgnn, command, daily, report, traces and paper.
 """
 
 import argparse
@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import report
-import state
-from paper import adapter, experiments, flags
+import darkgnn
+from command import speak
+from daily import state
+from paper import experiments, flags
+from report import words
 from traces.files import files_below
 from traces.summary import Summary
 
@@ -50,18 +52,14 @@ def run_cell(args, say, warn):
     folder = cell_folder(args, "-".join([args.model, *own]), vars(args))
     kept = _load(folder)
     if kept:
-        say(f"       macro F1 {report.plus_minus(kept['macro_f1'])}, kept from before in {folder}")
+        say(f"       macro F1 {words.plus_minus(kept['macro_f1'])}, kept from before in {folder}")
         return kept
     inner = argparse.Namespace(**{**vars(args), "out": folder})
     with state.locked(folder / "report.json"):              # no other run makes the same cell
-        adapter.run(inner, _silent if args.quiet else say, warn)
+        darkgnn.run(inner, speak.say_nothing if args.quiet else say, warn)
     made = _load(folder)
-    say(f"       macro F1 {report.plus_minus(made['macro_f1'])} in {made['timings']['total_seconds']:.1f} s")
+    say(f"       macro F1 {words.plus_minus(made['macro_f1'])} in {made['timings']['total_seconds']:.1f} s")
     return made
-
-
-def _silent(line):
-    """What --quiet says."""
 
 
 def _load(folder):

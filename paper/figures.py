@@ -6,7 +6,7 @@
     activity  active hosts by class and day
     f1        F1 by class and test day
 
-Imports graph (OTHER), knn (standardize), report and paper.
+Imports graph (OTHER), knn (standardize), beyond.views, report and paper.
 """
 
 from pathlib import Path
@@ -17,9 +17,10 @@ import torch.nn.functional as F
 
 import graph as graphs
 import knn
-import report
+from beyond import views
 from paper import pictures, rows, tables
 from paper.flags import made_from, notes
+from report import files
 
 SHOWN = len(pictures.MARKERS)  # classes in the pictures: those that have a marker of their own
 MOST_PORTS = 40                # columns of the ports' picture
@@ -35,7 +36,7 @@ def figure4(args, curve, reports):
         points.append({curve.quantity: point.x, "macro_f1": result["macro_f1"], "paper_macro_f1": point.paper})
         if args.runs > 1:
             points[-1]["runs"] = result["runs"]
-    report.save_json(args.out / f"{curve.name}.json", {
+    files.save_json(args.out / f"{curve.name}.json", {
         **made_from(args), "test_days": reports[0]["test_days"], "points": points})
     lines = _save_curve(args, curve, points)
     if pictures.available():
@@ -112,8 +113,8 @@ def embedding_map(args, cell, found):
     date = cell["test_days"][-1]
     with np.load(cell["folder"] / "embeddings" / f"{date}.npz", allow_pickle=False) as saved:
         hosts, z = saved["hosts"], torch.from_numpy(saved["embeddings"]).double()
-    # The space in which neighbours are searched: whitened embeddings as they are, others standardized.
-    xy, share = principal_axes(z - z.mean(0) if args.whiten else knn.standardize(z))
+    # The space in which neighbours are searched: steady behaviour as it is, other embeddings standardized.
+    xy, share = principal_axes(z - z.mean(0) if views.PARTS.get(args.steady) else knn.standardize(z))
     code = found.host_class[found.day == found.dates.tolist().index(date)]
     rows.save_csv(args.out / "map.csv", ["host", "class", "x", "y"],
                   zip(hosts.tolist(), found.names[code].tolist(), *xy.T.tolist()))

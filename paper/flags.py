@@ -8,8 +8,8 @@ import io
 import textwrap
 
 import darkgnn
-import report
 from paper import experiments
+from report import words
 
 
 def parse(flags):
@@ -25,8 +25,8 @@ def parse(flags):
 def plan(names, given):
     """(args, {experiment: [args of each of its cells]}) for the experiments `names` with the user's flags `given`.
 
-    Raises ValueError, one line, for flags that darkgnn.py refuses, that an experiment sets itself, or that leave
-    Figure 4a without test days that all of its histories share.
+    Raises ValueError, one line, for flags that darkgnn.py refuses, that an experiment sets itself, or with which its
+    cells would not have the same test days.
     """
     args = parse(given)
     if args.state:
@@ -34,10 +34,11 @@ def plan(names, given):
     for name in names:
         _refuse_own_flags(name, given)
     planned = {name: [parse([*given, *flags]) for flags in experiments.flags_of(name)] for name in names}
-    longest = experiments.FIGURE_4A.points[-1].x
-    if "figure4a" in names and args.train_days < longest:
-        raise ValueError(f"figure4a compares histories up to {longest} on the same test days: expected --train-days "
-                         f"{longest} or more, got {args.train_days}")
+    for name, cells in planned.items():
+        if len({darkgnn.first_test(cell) for cell in cells}) > 1:
+            longest = max(cell.history for cell in cells)
+            raise ValueError(f"{name} compares histories up to {longest} on the same test days: expected --train-days "
+                             f"{longest} or more, got {args.train_days}")
     return args, planned
 
 
@@ -53,7 +54,7 @@ def _refuse_own_flags(name, given):
 def data_line(args, most=3):
     """The input in words; of many files the first `most`, of None all."""
     if args.input:
-        return f"input {report.some(args.input, most)}"
+        return f"input {words.some(args.input, most)}"
     return f"synthetic month, scale {args.synthetic_scale:g}, seed {args.seed}: made-up traffic"
 
 
@@ -67,14 +68,14 @@ def flags_line(args, only=None):
     untold = {"input", "labels", "out", "quiet", "synthetic_scale"}
     if args.input is None:
         untold.add("seed")
-    words = []
+    told = []
     for name, value in vars(args).items():
         if name in untold or value == default[name] or (only is not None and name not in only):
             continue
-        words.append(f"--{name.replace('_', '-')}")
+        told.append(f"--{name.replace('_', '-')}")
         if value is not True:
-            words.append(str(value))
-    return " ".join(words)
+            told.append(str(value))
+    return " ".join(told)
 
 
 def made_from(args):

@@ -8,9 +8,9 @@ import textwrap
 
 import numpy as np
 
-import report
 from paper.flags import data_line, flags_line
 from paper.rows import short
+from report import files
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")  # Okabe and Ito
 MARKERS = (*"osD^vPX<>*hpd", (4, 1, 0))
@@ -37,7 +37,7 @@ def picture(stem, width, height):
         figure = Figure((width, height), layout="constrained")
         yield figure
         for ending, metadata in ENDINGS:
-            with report.whole_file(f"{stem}.{ending}", "wb") as file:
+            with files.whole_file(f"{stem}.{ending}", "wb") as file:
                 figure.savefig(file, format=ending, dpi=150, metadata=metadata)
             figure.set_layout_engine("none")                # the layout takes most of the time: once is enough
 

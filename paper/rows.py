@@ -2,7 +2,7 @@
 
 import csv
 
-import report
+from report import files
 
 
 def short(name, longest=22):
@@ -31,10 +31,10 @@ def markdown(header, rows):
 
 
 def save_lines(path, lines):
-    with report.whole_file(path) as file:
+    with files.whole_file(path) as file:
         file.write("\n".join(lines) + "\n")
 
 
 def save_csv(path, header, rows):
-    with report.whole_file(path) as file:
+    with files.whole_file(path) as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])

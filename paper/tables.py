@@ -9,10 +9,10 @@ import textwrap
 
 import numpy as np
 
-import report
 from paper import experiments, rows
 from paper.flags import data_line, flags_line, made_from, notes
 from paper.traffic import SETTINGS, with_total
+from report import files, scores
 from traces import synthetic
 
 QUANTITIES = ("hosts", "ports", "packets")
@@ -47,7 +47,7 @@ def table2(args, found):
                   ([name, *_beside([row[p][q] for p, q in keys],
                                    [row["paper"] and row["paper"][p][q] for p, q in keys])]
                    for name, row in classes.items()))
-    report.save_json(args.out / "table2.json", {
+    files.save_json(args.out / "table2.json", {
         "data": data_line(args, most=None), "flags": flags, "days": len(found.dates), "min_packets": args.min_packets,
         "classes": classes})
     return [*text, *note]
@@ -115,7 +115,7 @@ def table3(args, reports):
                   ["class", "support", *(f"{title} {moment}" for title in titles for moment in ("mean", "std"))],
                   ([name, support, *(value and value[moment] for value in values for moment in ("mean", "std"))]
                    for name, support, values, _ in body))
-    report.save_json(args.out / "table3.json", {
+    files.save_json(args.out / "table3.json", {
         **made_from(args), "test_days": reports[-1]["test_days"],
         "columns": [{"model": column.model, "node_features": column.group != experiments.WITHOUT,
                      "paper_macro_f1": column.paper, **_kept(result)}
@@ -213,7 +213,7 @@ def beyond(args, reports):
     rows.save_csv(args.out / "beyond.csv",
                   ["model", "setting", *(f"{title} {moment}" for title, moment in moments), "chance"],
                   ([*cell, *(blocks[title][cell][moment] for title, moment in moments), chance] for cell in results))
-    report.save_json(args.out / "beyond.json", {
+    files.save_json(args.out / "beyond.json", {
         **made_from(args), "test_days": reports[0]["test_days"],
         "cells": [{"model": model, "setting": setting, "flags": experiments.BEYOND_SETTINGS[setting], **_kept(result)}
                   for (model, setting), result in results.items()]})
@@ -228,7 +228,7 @@ def beyond_blocks(results):
             continue
         blocks[title] = {cell: result[measure] for cell, result in results.items()}
         if all("runs" in result for result in results.values()):
-            blocks[f"{title.split()[-1]} over seeds"] = {cell: report.mean_std(result["runs"][measure])
+            blocks[f"{title.split()[-1]} over seeds"] = {cell: scores.mean_std(result["runs"][measure])
                                                          for cell, result in results.items()}
     return blocks
 

@@ -1,19 +1,25 @@
 """How many hosts, ports and packets each class has, for Table 2 and for the pictures: counted once, then kept.
 
 Counted is what remains after the host filter (paper 3), with every port a node of its own. Days are counted one by
-one: no more than a day's packets are in memory. Imports darkgnn, graph, report and paper.
+one: no more than a day's packets are in memory. A row of a table that stands for many packets counts as so many.
+Imports graph, fast.alone, report, traces and paper.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-import darkgnn
 import graph as graphs
-import report
-from paper import adapter, cells
+from fast import alone
+from paper import cells
+from report import files, words
+from traces import days as traces
+from traces import inputs
+from traces.summary import Summary
 
-SETTINGS = ("mirai", "mirai_packets", "year", "strict", "synthetic_scale", "seed", "min_packets")  # that counts need
+# Settings that the counts need, beside the files.
+SETTINGS = ("mirai", "mirai_packets", "year", "strict", "no_tunnels", "synthetic_scale", "seed", "min_packets")
 WIDTH = graphs.OTHER + 1
 
 
@@ -37,37 +43,34 @@ def traffic(args, say, warn):
         say(f"       counts kept from before in {folder}")
         with np.load(folder / "traffic.npz", allow_pickle=False) as saved:
             return Traffic(**saved)
-    summary = darkgnn.new_summary(args)
-    days, truth = darkgnn.open_input(args, summary)
+    summary = Summary() if args.input else None
+    days, truth = inputs.read(args, summary, alone)
     found = _count(days, truth, args, say, warn)
     if summary:
         if not args.quiet:
-            say(f"       {report.read_line(summary)}")
+            say(f"       {words.read_line(summary)}")
         for line in summary.notes:
             warn(line)
-    with report.whole_file(folder / "traffic.npz", "wb") as file:
+    with files.whole_file(folder / "traffic.npz", "wb") as file:
         np.savez(file, **found._asdict())
     return found
 
 
 def _count(days, truth, args, say, warn):
+    """The Traffic of all days, an iterator of (date, Packets); truth: labels.Labels."""
     dates, count, active = [], [], []
     contacts = np.empty((2, 0), np.int64)                   # class * WIDTH + port, and the packets sent to it
-    for date, packets in days:
-        graph, _ = graphs.build_graph(packets.src, packets.port, args.min_packets, graphs.OTHER)
-        if not len(graph.hosts):
-            warn(f"{date}: no host sends {args.min_packets} TCP packets or more, the day is left out")
-            continue
-        if args.mirai and packets.seq is None:
-            warn("the trace has no TCP sequence numbers on some days: --mirai labels nothing then")
-        code = adapter.host_classes(packets, graph.hosts, truth, args)
-        of_day = _sums(code[graph.edge_host] * WIDTH + graph.ports[graph.edge_port], graph.weight)
-        contacts = _sums(*np.concatenate([contacts, of_day], 1))
-        count.append(_count_day(code, graph, of_day, len(truth.names)))
+    of_day = partial(traces.count_day, min_packets=args.min_packets, top_ports=graphs.OTHER,
+                     mirai_packets=args.mirai_packets if args.mirai else 0)
+    for day in traces.prepare(days, truth, of_day, None, warn, args.min_packets, args.mirai):
+        graph, code = day.graph, day.labels.numpy()
+        today = _sums(code[graph.edge_host] * WIDTH + graph.ports[graph.edge_port], graph.weight)
+        contacts = _sums(*np.concatenate([contacts, today], 1))
+        count.append(_count_day(code, graph, today, len(truth.names)))
         active.append((np.full(len(code), len(dates)), graph.hosts, code))
-        dates.append(str(date))
+        dates.append(str(day.date))
         if not args.quiet:
-            say(f"       {date} {len(graph.hosts):8,} hosts {graph.weight.sum():12,} packets")
+            say(f"       {day.date} {len(graph.hosts):8,} hosts {graph.weight.sum():12,} packets")
     if not dates:
         raise ValueError(f"no host sends {args.min_packets} TCP packets or more on any day: nothing to count")
     day, host, host_class = (np.concatenate(column) for column in zip(*active))

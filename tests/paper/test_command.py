@@ -15,7 +15,7 @@ from tests.paper.tiny import DAY, START, run, without_labels
     (["table3", "--model", "gcn"], "table3 sets --model itself: expected none, got --model"),
     (["table3", "--no-node"], "table3 sets --no-node-features itself"),
     (["figure4b", "--epochs=3"], "figure4b sets --epochs itself: expected none, got --epochs=3"),
-    (["beyond", "--whiten"], "beyond sets --whiten itself: expected none, got --whiten"),
+    (["beyond", "--steady"], "beyond sets --steady itself: expected none, got --steady"),
     (["all", "--history", "3"], "figure4a sets --history itself"),
     (["figure4a", "--train-days", "3"], "on the same test days: expected --train-days 8 or more, got 3"),
     (["table3", "--train-days", "4"], "gcn-gru trains on windows of --history + 1 days"),

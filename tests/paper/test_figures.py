@@ -112,15 +112,16 @@ def test_active_share_is_of_hosts_by_their_first_day(most, monkeypatch):
 
 
 def test_the_map_shows_the_space_that_is_searched(capsys, tmp_path, trace):
-    """Embeddings on their two axes: standardized ones, whitened ones as they are."""
-    for flags in ([], ["--whiten"]):
+    """Embeddings on their two axes: standardized ones, those of steady behaviour as they are."""
+    for flags in ([], ["--steady", "rank"], ["--steady"]):
         assert run(capsys, "figures", *trace, "--model", "features", *flags)[0] == 0
+        steady = "memory" if flags == ["--steady"] else flags[-1] if flags else None
         cell = next(path.parent for path in (tmp_path / "out").glob("cells/features*/report.json")
-                    if ("-whiten" in path.parent.name) == bool(flags))
+                    if json.loads(path.read_text())["settings"]["steady"] == steady)
         with np.load(sorted((cell / "embeddings").iterdir())[-1]) as saved:
             x = saved["embeddings"].astype(float)
         x -= x.mean(0)
-        x /= 1 if flags else np.where(x.std(0) > 1e-12, x.std(0), 1)
+        x /= 1 if steady == "memory" else np.where(x.std(0) > 1e-12, x.std(0), 1)
         u, s, _ = np.linalg.svd(x, full_matrices=False)
         xy = np.array([[float(row["x"]), float(row["y"])]
                        for row in csv.DictReader((tmp_path / "out" / "map.csv").open())])

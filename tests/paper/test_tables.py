@@ -13,7 +13,7 @@ import darkgnn
 from paper import experiments, tables
 from paper.traffic import Traffic
 from tests.paper.tiny import DAY, START, forbid, run, without_labels, write_trace
-from traces import synthetic
+from traces import inputs, synthetic
 
 # -- table 2 ----------------------------------------------------------------------------------------------------------
 
@@ -101,11 +101,11 @@ def test_table2_is_counted_once(capsys, tmp_path, trace, monkeypatch):
     """A second table2 reads no packet, also with other model settings; another host filter counts again."""
     assert run(capsys, "table2", *trace)[0] == 0
     before = (tmp_path / "out" / "table2.json").read_bytes()
-    forbid(monkeypatch, darkgnn, "open_input")
+    forbid(monkeypatch, inputs, "read")
     assert run(capsys, "table2", *trace, "--neighbors", 5)[0] == 0
     assert (tmp_path / "out" / "table2.json").read_bytes() == before
     code, _, complaint = run(capsys, "table2", *trace, "--min-packets", 2)
-    assert code == 2 and complaint == "paper: error: open_input was called\n"
+    assert code == 2 and complaint == "paper: error: read was called\n"
 
 
 def test_days_that_nobody_passes_are_left_out(capsys, tmp_path, trace):
@@ -183,8 +183,8 @@ def test_beyond_holds_every_combination(capsys, tmp_path, trace):
     assert [(cell["model"], cell["setting"]) for cell in cells] == experiments.beyond_cells()
     assert all(cell["flags"] == experiments.BEYOND_SETTINGS[cell["setting"]] for cell in cells)
     names = {path.name.rpartition("-")[0] for path in (out / "cells").iterdir()}
-    assert len(names) == len(cells) == 14
-    assert {"i-gcn-gru-history-1", "i-gcn-gru-feature-scaling-rank-whiten-history-1", "i-darkvec-whiten"} <= names
+    assert len(names) == len(cells) == 33
+    assert {"i-gcn-gru-history-1", "i-gcn-gru-steady-weighted-history-1", "i-darkvec-steady-memory", "fixed-gcn"} <= names
     rows = list(csv.DictReader((out / "beyond.csv").open()))
     for row, cell in zip(rows, cells, strict=True):
         assert float(row["macro F1 mean"]) == cell["macro_f1"]["mean"]
@@ -194,8 +194,8 @@ def test_beyond_holds_every_combination(capsys, tmp_path, trace):
         assert float(row["chance"]) == cell["subnet_agreement"]["chance"]
     assert len({row["macro F1 mean"] for row in rows}) > 5
     markdown = [line.split(" | ") for line in (out / "beyond.md").read_text().splitlines() if line.startswith("| i-da")]
-    assert len(markdown) == 4 and all(line[3:] == ["-", "- |"] for line in markdown)
-    assert markdown[0][1] == "{mean:.2f}±{std:.2f}".format(**cells[12]["macro_f1"])
+    assert len(markdown) == 4 and all(line[2] == "-" for line in markdown)
+    assert markdown[0][1] == "{mean:.2f}±{std:.2f}".format(**cells[-4]["macro_f1"])
 
 
 def test_every_setting_of_beyond_is_known():

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+import darkgnn
 from paper import __main__ as command
-from paper import adapter
 
-RUN = (adapter, "run")  # what makes a cell, for monkeypatch.setattr
+RUN = (darkgnn, "run")  # what makes a cell, for monkeypatch.setattr
 TINY = ["--hidden-width", 16, "--gcn-width", 8, "--embedding-width", 6, "--head-width", 4, "--top-ports", 40,
         "--device", "cpu"]
 DAY = 86_400
