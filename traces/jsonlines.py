@@ -11,8 +11,8 @@ Which names are read stands in records.py; a row may have any of a role's names.
   - what stands around an object is passed over: a logger's prefix, the brackets and commas of an array. Two objects in
     a line, and one over several lines, are broken.
 
-Vectorized: the quotes, braces, colons and commas of a block are its tokens; those within strings are dropped, a name is
-two quotes before a colon, its path the hash of its own and its parents' names. Imports the standard library, numpy,
+Vectorized: the quotes and brackets of a block are its tokens, brackets within strings are dropped; a name is what two
+quotes before a colon hold, its path the hash of its own and its parents' names. Imports the standard library, numpy,
 fields, records, stamps, syslog and times.
 """
 
@@ -153,7 +153,8 @@ def _columns(names, before, text, keys, file):
         columns.dating = before.dating
         columns.time = before.time if before.time == before.pair else before.time and columns.times[0]
     if columns.missing() and not names & set(MESSAGES):
-        got = dict.fromkeys(shown(text, *place)[1:-1] for place in zip(keys.start[:40], keys.end[:40]))
+        places = zip(keys.tokens[keys.closing[:40] - 1] + 1, keys.tokens[keys.closing[:40]])
+        got = dict.fromkeys(shown(text, *place)[1:-1] for place in places)
         got = ", ".join(got)
         raise ValueError(
             f"{file}: expected JSON lines with names for time, src, dst and port, or a firewall's message, got none "
@@ -240,13 +241,12 @@ def _signatures(text, start, end):
 
 
 class _Keys(NamedTuple):
-    """The names of all objects of a block, in order: where each begins and ends, its value too, and whose it is."""
+    """The names of all objects of a block, in order."""
 
-    start: np.ndarray
-    end: np.ndarray
-    value: np.ndarray
-    value_end: np.ndarray
-    line: np.ndarray
+    tokens: np.ndarray  # where the quotes and brackets of the block's objects stand
+    types: np.ndarray  # which of these each is
+    closing: np.ndarray  # which are the quotes behind names
+    line: np.ndarray  # whose it is
     path: np.ndarray  # uint64, the hash of its own and its parents' names
 
 
@@ -257,31 +257,20 @@ def _keys(block, line, reject):
     buf = np.frombuffer(b"".join((b"\n", block, bytes(PADDING))), np.uint8)
     text = Text(buf, np.ndarray((len(buf) - 7,), "<u8", buffer=buf, strides=(1,)))
     folded = buf | 32  # brackets become braces
-    tokens = np.flatnonzero(
-        (buf == QUOTE) | (buf == COLON) | (buf == COMMA) | (buf == NEWLINE) | (folded == OPEN) | (folded == CLOSE)
-    )
+    tokens = np.flatnonzero((buf == QUOTE) | (buf == NEWLINE) | (folded == OPEN) | (folded == CLOSE))
     types = folded[tokens]
     types[buf[tokens] == NEWLINE] = NEWLINE
     good, tokens, types, lines = _objects(text, tokens, types, line, reject)
-    colon = np.flatnonzero(types == COLON)
-    colon = colon[(types[colon - 1] == QUOTE) & (types[colon - 2] == QUOTE)]
-    if not colon.size:
-        return text, good, _Keys(*np.zeros((5, 0), np.int64), np.zeros(0, np.uint64))
-    start, end = tokens[colon - 2] + 1, tokens[colon - 1]
-    what = types[colon + 1]
-    value, value_end = tokens[colon] + 1, tokens[colon + 1].copy()
-    string = what == QUOTE
-    value[string], value_end[string] = value_end[string] + 1, tokens[colon[string] + 2]
-    value += ~string & (buf[value] == SPACE)
-    value_end -= ~string & (buf[value_end - 1] == SPACE) & (value_end > value)
-    depth = np.cumsum((types == OPEN).astype(np.int8) - (types == CLOSE), dtype=np.int32)[colon]
-    path = _hash(text, start, end)
-    for level in range(2, min(int(depth.max()), MAX_DEPTH) + 1):
+    closing = np.flatnonzero(types == QUOTE)[1::2]
+    behind = tokens[closing] + 1
+    closing = closing[buf[behind + (buf[behind] == SPACE)] == COLON]
+    path = _hash(text, tokens[closing - 1] + 1, tokens[closing])
+    depth = np.cumsum((types == OPEN).astype(np.int8) - (types == CLOSE), dtype=np.int32)[closing]
+    for level in range(2, min(int(depth.max(initial=0)), MAX_DEPTH) + 1):
         parent = np.maximum.accumulate(np.where(depth < level, np.arange(len(depth)), 0))
         rows = np.flatnonzero(depth == level)
         path[rows] = path[parent[rows]] * PARENT + path[rows]
-    plain = np.flatnonzero(what != OPEN)  # an object or an array is no value
-    return text, good, _Keys(*(part[plain] for part in (start, end, value, value_end, lines[colon], path)))
+    return text, good, _Keys(tokens, types, closing, lines[closing], path)
 
 
 def _objects(text, tokens, types, line, reject):
@@ -297,14 +286,15 @@ def _objects(text, tokens, types, line, reject):
     before = quotes[newline[:-1]]
     odd = np.diff(before, append=quotes[-1:]) & 1 == 1
     parity = quotes - np.repeat(before, sizes) if odd.any() else quotes
-    kept = np.flatnonzero(((parity & 1 == 0) & (types != NEWLINE)) | (types == QUOTE))
-    tokens, types, lines = tokens[kept], types[kept], lines[kept]
+    within = (parity & 1 == 1) & (types > QUOTE)  # within a string
+    if within.any():
+        tokens, types, lines = tokens[~within], types[~within], lines[~within]
     opens, closes = np.flatnonzero(types == OPEN), np.flatnonzero(types == CLOSE)
     if BRACKET in text.buf[tokens[opens]]:  # an array is no object
         opens, closes = opens[text.buf[tokens[opens]] == OPEN], closes[text.buf[tokens[closes]] == CLOSE]
     first, final = np.full(n, len(types)), np.full(n, -1)
     first[lines[opens[::-1]]], final[lines[closes]] = opens[::-1], closes
-    if (final - first + 1).clip(0).sum() < len(types):
+    if (final - first + 1).clip(0).sum() + n < len(types):
         place = np.arange(len(types))
         kept = np.flatnonzero((place >= first[lines]) & (place <= final[lines]))
         tokens, types, lines = tokens[kept], types[kept], lines[kept]
@@ -312,7 +302,7 @@ def _objects(text, tokens, types, line, reject):
     level = np.append(0, depth)[np.searchsorted(lines, np.arange(n), side="right")]  # behind each line
     if level.any():
         depth = depth - np.append(0, level)[lines]
-    zeros = np.bincount(lines[depth <= 0], minlength=n)  # one, the closing brace, in one whole object
+    zeros = np.bincount(lines[(depth <= 0) & (types == CLOSE)], minlength=n)  # one brace that closes one whole object
     good = ~odd & (zeros == 1) & (np.diff(level, prepend=0) == 0)
     empty = (stops - starts <= 2) & np.isin(text.buf[starts], list(b"\n[], "))
     sift([Check(good | empty, "no JSON object", (starts, stops), "one whole object in a line")], line + np.arange(n),
@@ -326,17 +316,33 @@ def _objects(text, tokens, types, line, reject):
 def _places(text, keys, rows):
     """name -> where its value stands in each of the rows (start, end), 0 and 0 where it has none.
 
-    The first of a name that comes twice in an object counts.
+    The first of a name that comes twice in an object counts. An object or an array is no value.
     """
     some = np.flatnonzero(MAYBE[(keys.path >> np.uint64(48)).astype(np.int64)])
+    some = some[keys.types[keys.closing[some] + 1] != OPEN]
     path = keys.path[some]
     which = np.searchsorted(HASHES, path).clip(0, len(HASHES) - 1)
     hit = HASHES[which] == path
     some, which = some[hit][::-1], WHICH[which[hit]][::-1]
+    value, value_end = _values(text.buf, keys, keys.closing[some])
     row, places = np.searchsorted(rows, keys.line[some]), {}
     for k in np.flatnonzero(np.bincount(which, minlength=len(MEANINGS))):
         of_name = np.flatnonzero(which == k)
         start, end = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
-        start[row[of_name]], end[row[of_name]] = keys.value[some[of_name]], keys.value_end[some[of_name]]
+        start[row[of_name]], end[row[of_name]] = value[of_name], value_end[of_name]
         places[MEANINGS[k]] = start, end
     return places
+
+
+def _values(buf, keys, closing):
+    """Where the values of these names begin and end: within quotes, or between blanks and a comma."""
+    start, end = keys.tokens[closing] + 2, keys.tokens[closing + 1].copy()
+    for _ in range(3):
+        start += (buf[start] == SPACE) | (buf[start] == COLON)
+    string = (keys.types[closing + 1] == QUOTE) & (start == end)  # else the quote is of the next name
+    rows = np.flatnonzero(string)
+    start[rows], end[rows] = start[rows] + 1, keys.tokens[closing[rows] + 2]
+    rows = np.flatnonzero(~string)
+    for mark in (SPACE, SPACE, COMMA, SPACE):
+        end[rows] -= (buf[end[rows] - 1] == mark) & (end[rows] > start[rows])
+    return start, end

@@ -109,7 +109,7 @@ def test_what_is_no_packet_is_told_by_kind_and_line(line, kind, text):
 @pytest.mark.parametrize(("text", "said"), [
     ('{\n  "ts": 1,\n  "src": "1.2.3.4"\n}\n', "expected one JSON object a line"),
     (f"[{GOOD},{GOOD}]\n", "expected one JSON object a line"),
-    ('{"a": 1, "b": {"c": 2}}\n', "got none for time, src, dst, port among: a, c"),
+    ('{"a": 1, "b": {"c": 2}}\n', "got none for time, src, dst, port among: a, b, c"),
     (GOOD.replace("dest_port", "x") + "\n", "got none for port among: ts, src_ip, dest_ip, x, proto"),
     (GOOD.replace("1683878400", '"05/12/2023 08:00:00"') * 1 + "\n", "expected dates with the year first"),
 ])  # fmt: skip
