@@ -10,8 +10,8 @@
     parts.py        the state, put together at rank 0 and handed out again
     shared.py       what a run takes for fast.alone: the same functions, done by all ranks together
 
-Every function that communicates is called by all ranks, in the same order. With one process each is what one process
-does. Imports graph, features, knn, training, fast, traces and beyond.ranks; only darkgnn.py and command/ import it.
+Every function that communicates is called by all ranks, in the same order; with one process it does what one process
+does. Imports graph, features, models, fast, traces and beyond; darkgnn.py and command/ alone import this room.
 """
 
 from fast import alone

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Several processes on one day's hosts: bytes they send, memory of each, time beside one process with their threads.
 
-    python benchmarks/bench_shard.py [--hosts N] [--scale S ...] [--quick] [--json FILE]
+    python benchmarks/bench_scale.py [--hosts N] [--scale S ...] [--quick] [--json FILE]
 
     bytes    of one training step by collective, at N and at 10 N hosts a day, 2 ranks: counted, not estimated
     memory   of a rank at 4 N hosts, for 1, 2 and 4 ranks: of its days, and the peak of a training step beyond them
@@ -14,6 +14,7 @@ i-gcn-gru, H = 5, the paper's widths. Peaks are the kernel's (VmHWM), reset befo
 """
 
 import argparse
+import itertools
 import json
 import os
 import socket
@@ -30,12 +31,12 @@ import numpy as np
 import torch
 from bench import HISTORY, HOSTS, paper_day
 
-import features
-import graph as graphs
-import knn
-import shard
+import fast
 import training
-from traces import packets, synthetic
+from beyond import views
+from scale import Adam, Network, processes, stop, way
+from scale.processes import all_sum, sent
+from traces import days as traces
 
 GIB = 2**30
 NETWORK = 10e9 / 8  # bytes a second of the computed table
@@ -47,71 +48,69 @@ def memory(name):
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
-def steps(hosts, low_memory=False, n=3):
+def new_learner(hands):
+    """i-gcn-gru of the paper's widths, of one process or of one of several."""
+    network, optimizer = (Network, Adam) if processes.size() > 1 else (fast.Network, fast.Adam)
+    return hands.own_stream(training.new_learner(0, "cpu", lambda: network(True), optimizer))
+
+
+def steps(hands, hosts, low_memory=False, n=3):
     """A rank's window with its share of `hosts` hosts a day: bytes sent by one step, memory, seconds of a step."""
-    rng = np.random.default_rng(shard.rank())
+    rng, learner = np.random.default_rng(processes.rank()), new_learner(hands)
+    learner.network.embedder.low_memory = low_memory
     start = memory("VmRSS")
-    share = hosts // shard.size() / HOSTS
-    window = training.make_window([paper_day(rng, share) for _ in range(HISTORY + 1)], "cpu")
-    learner = training.new_learner("i-gcn-gru", 0, "cpu", low_memory=low_memory)
-    training.train_step(learner, training.make_window([paper_day(rng, 0.01)] * (HISTORY + 1), "cpu"))  # Adam's moments
+
+    def window_of(days):
+        return learner.network.window([learner.network.snapshot(*day) for day in days])
+    window = window_of([paper_day(rng, hosts / processes.size() / HOSTS) for _ in range(HISTORY + 1)])
+    training.train_step(learner, window_of([paper_day(rng, 0.01)] * (HISTORY + 1)))  # Adam's moments
     kept = memory("VmRSS")
     seconds, peak = [], 0
     for _ in range(n):
         Path("/proc/self/clear_refs").write_text("5")
-        shard.sent.clear()
+        sent.clear()
         began = time.perf_counter()
         training.train_step(learner, window)
         seconds.append(time.perf_counter() - began)
         peak = max(peak, memory("VmHWM") - kept)
-    return {"sent": dict(shard.sent), "kept": kept - start, "peak": peak, "seconds": statistics.median(seconds)}
+    return {"sent": dict(sent), "kept": kept - start, "peak": peak, "seconds": statistics.median(seconds)}
 
 
-def days(scale, n):
+def days(hands, scale, n):
     """Seconds of each of n days of the synthetic month, after H days of history, and what was sent, by part."""
-    progress = training.Progress(training.new_learner("i-gcn-gru", 0, "cpu"), HISTORY)
-    seconds, sent, hosts, parts = [], [], [], []
-    month = synthetic.month(scale, 0, HISTORY + n, (shard.rank(), shard.size()))
-    for t, (_, columns) in enumerate(month):
-        day = packets.Packets(**columns)
-        shard.all_sum(0)                                    # a common start
-        shard.sent.clear()
+    progress = training.Progress(new_learner(hands), HISTORY)
+    seconds, bytes_sent, hosts, parts = [], [], [], []
+    for t, (date, day) in enumerate(itertools.islice(hands.made_days(scale, 0), HISTORY + n)):
+        all_sum(0)                                          # a common start
+        sent.clear()
         clock = [time.perf_counter()]
-        if shard.size() > 1:
-            traffic = shard.count_packets(day)
-            graph, _ = graphs.build_graph(traffic.src, traffic.port, packets=traffic.packets, total=shard.all_sum)
-            raw = shard.raw_features(traffic, graph)
-        else:
-            graph, order = graphs.build_graph(day.src, day.port)
-            raw = features.node_features(
-                graph.edge_host, graph.edge_port, graph.weight, len(graph.hosts), len(graph.ports), day.dst,
-                {name: getattr(day, name) for name in features.FIELDS}, order)
-        x = features.scale_by_maximum(raw, len(graph.hosts), shard.all_max)
-        training.take(progress, training.make_snapshot(graph, x, "cpu"), t)
+        counted = hands.count_day(day, 5, 2500, fast.node_features)
+        graph = counted.graph
+        x = hands.by_maximum(counted.raw, len(graph.hosts))
+        training.take(progress, progress.learner.network.snapshot(graph, x), t)
         clock.append(time.perf_counter())
-        before = dict(shard.sent)
+        before = dict(sent)
         training.incremental(progress, 1)
         z = training.embed_day(progress)
         clock.append(time.perf_counter())
         if z is not None:
-            x = knn.standardize(z, shard.mean_of_rows, shard.all_max)
-            shard.nearest(x, graph.hosts, torch.zeros(len(x), dtype=torch.int64), 3)
-            shard.all_sum(0)                                # the last rank's end
+            today = traces.Day(date, graph, x, torch.zeros(len(z), dtype=torch.int64), None, *counted[-3:])
+            hands.search(fast.nearest, today, views.standardized(z, hands.standardize), 3)
+            all_sum(0)                                      # the last rank's end
             clock.append(time.perf_counter())
             seconds.append(clock[-1] - clock[0])
             parts.append(np.diff(clock).tolist())
-            hosts.append(shard.all_sum(len(graph.hosts)))
-            sent.append({"packets": sum(before.values()), "ring": shard.sent["ring"]})
+            hosts.append(counted.n_hosts)
+            bytes_sent.append({"packets": sum(before.values()), "ring": sent["ring"]})
     middle = int(np.argsort(seconds)[len(seconds) // 2])
-    return {"seconds": seconds[middle], "parts": parts[middle], "hosts": hosts[middle], "sent": sent[middle]}
+    return {"seconds": seconds[middle], "parts": parts[middle], "hosts": hosts[middle], "sent": bytes_sent[middle]}
 
 
 def worker(rank, size, threads, port, folder, job, arguments):
     torch.set_num_threads(threads)
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    shard.start()
-    found = {"steps": steps, "days": days}[job](*arguments)
-    shard.stop()
+    found = {"steps": steps, "days": days}[job](way("cpu"), *arguments)
+    stop()
     (Path(folder) / f"{rank}.json").write_text(json.dumps(found))
 
 
