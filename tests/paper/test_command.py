@@ -8,6 +8,7 @@ import pytest
 
 import paper
 from paper import __main__ as command
+from paper import experiments
 from tests.paper.tiny import DAY, START, run, without_labels
 
 
@@ -31,6 +32,26 @@ def test_errors_are_one_line(capsys, tmp_path, arguments, expected):
     code, printed, complaint = run(capsys, *arguments, "--out", tmp_path / "out")
     assert code == 2 and printed == "" and complaint.count("\n") == 1
     assert complaint.startswith("paper: error: ") and expected in complaint and "darkgnn: error" not in complaint
+    assert not (tmp_path / "out").exists()
+
+
+def test_cells_have_the_same_test_days(capsys, tmp_path, monkeypatch):
+    """Models with and without a history, and too few training days: refused, for their test days would differ."""
+    monkeypatch.setattr(experiments, "BEYOND", {"features": ("max",), "i-gcn-gru": ("max",)})
+    code, _, complaint = run(capsys, "beyond", "--train-days", 4, "--out", tmp_path / "out")
+    assert (code, complaint) == (2, "paper: error: beyond compares histories up to 5 on the same test days: expected "
+                                    "--train-days 5 or more, got 4\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_torchrun_is_refused(capsys, tmp_path, monkeypatch):
+    """Of several processes each would make all cells: exit code 2 and one line."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit) as ended:
+        command.main(["table2", "--out", str(tmp_path / "out")])
+    printed, complaint = capsys.readouterr()
+    assert ended.value.code == 2 and printed == "" and complaint.count("\n") == 1
+    assert complaint.startswith("paper: error: ") and "in one process, got 2 from torchrun" in complaint
     assert not (tmp_path / "out").exists()
 
 

@@ -101,6 +101,24 @@ def test_ports_heat_map_counts_packets(capsys, tmp_path, trace):
     assert count > 0 and int(row["80"]) == count
 
 
+def test_rows_that_stand_for_many_packets_count_as_many(capsys, tmp_path, trace):
+    """A table of flows with counts of packets, and the same with a row a packet: Table 2 and the heat map agree."""
+    _, *rows = (tmp_path / "t.csv").read_text().splitlines()
+    counts = [1 + i % 7 for i in range(len(rows))]
+    (tmp_path / "t.csv").write_text("\n".join(["ts,src_ip,dst_ip,dst_port", *(
+        row for row, n in zip(rows, counts) for _ in range(n))]) + "\n")
+    (tmp_path / "flows.csv").write_text("\n".join(["ts,src_ip,dst_ip,dst_port,packets", *(
+        f"{row},{n}" for row, n in zip(rows, counts))]) + "\n")
+    flows = [tmp_path / "flows.csv", *trace[2:-1], tmp_path / "of flows"]
+    for experiment in ("table2", "figures"):
+        for flags in (trace, ["--input", *flows]):
+            assert run(capsys, experiment, *flags, "--model", "features")[0] == 0
+    for name in ("ports.csv", "activity.csv", "table2.csv"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "of flows" / name).read_bytes(), name
+    counted = json.loads((tmp_path / "of flows" / "table2.json").read_text())["classes"]["Total"]
+    assert counted["total"]["packets"] > 3 * len(rows)
+
+
 @pytest.mark.parametrize("most", [2, 3, 100])
 def test_active_share_is_of_hosts_by_their_first_day(most, monkeypatch):
     """Every host is in one row, in order of its first day, and rows hold as many hosts as others, give or take one."""

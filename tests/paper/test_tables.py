@@ -184,7 +184,8 @@ def test_beyond_holds_every_combination(capsys, tmp_path, trace):
     assert all(cell["flags"] == experiments.BEYOND_SETTINGS[cell["setting"]] for cell in cells)
     names = {path.name.rpartition("-")[0] for path in (out / "cells").iterdir()}
     assert len(names) == len(cells) == 33
-    assert {"i-gcn-gru-history-1", "i-gcn-gru-steady-weighted-history-1", "i-darkvec-steady-memory", "fixed-gcn"} <= names
+    assert {"i-gcn-gru-history-1", "i-gcn-gru-steady-weighted-history-1", "i-darkvec-steady-memory",
+            "fixed-gcn"} <= names
     rows = list(csv.DictReader((out / "beyond.csv").open()))
     for row, cell in zip(rows, cells, strict=True):
         assert float(row["macro F1 mean"]) == cell["macro_f1"]["mean"]
