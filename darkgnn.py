@@ -87,11 +87,11 @@ def learn_frozen(progress, today):
         return take(progress, today)
     take(progress, today, keep=today.number)
     if today.number == args.train_days:
-        result = training.frozen(progress, args.epochs, args.negatives, partial(say_epoch, today))
-        if result is None:
+        learned = training.frozen(progress, args.epochs, args.negatives, partial(say_epoch, today))
+        if learned is None:
             raise ValueError(f"{today.day.date}: gcn-gru learned nothing: no negative edges can be drawn on the "
                              "training days, every host contacts every port")
-        return result
+        return learned
 
 
 def learn_incremental(progress, today):
@@ -227,7 +227,7 @@ def follow(days, truth, args, way, past, say, warn, expected, save=None):
                 if test and embedded:
                     found.append(way.search(forms_of(args).nearest, day, embedded, args.neighbors))
             row |= result.learned(learned)
-            if past.day == 1 and save and way.writes:       # a new state: what is here is of another model
+            if past.day == 1 and save and way.writes:       # a new state: earlier files are another model's
                 files.remove_earlier(args.out)
             scored = None
             if found:
@@ -238,7 +238,7 @@ def follow(days, truth, args, way, past, say, warn, expected, save=None):
                 row |= result.scored(scored, truth.names)
                 if way.writes:
                     result.write_day(day.date, found[0], scored[0], truth, write, args.out)
-                for of_run, one in zip(runs, scored):       # what is one per host would add up
+                for of_run, one in zip(runs, scored):       # kept to the end without their columns of all hosts
                     of_run.append(one._replace(predicted=None, share=None, nearest=None))
             elif test:
                 when = "today" if model.trained == "anew" else "so far"

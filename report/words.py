@@ -63,8 +63,9 @@ def read_line(summary, hosts=None):
 
 def some(names, most=3):
     """The names, or the first of them and how many more there are; most None: all."""
+    shown = ", ".join(names[:most])
     more = len(names) - len(names[:most])
-    return ", ".join(names[:most]) + f" and {more:,} more" * (more > 0)
+    return f"{shown} and {more:,} more" if more else shown
 
 
 def what_came(summary):
