@@ -1,7 +1,8 @@
-"""What the paper does not have. None of these files imports another of ours.
+"""What the paper does not have. `views` imports `steady`; otherwise none of these files imports another of ours.
 
     steady      each host as the posterior mean of its own centre: `--steady`
     fixed_gcn   a graph convolution that is never trained: `--model fixed-gcn`
+    views       what neighbours are searched in: a model's embeddings as they are, or steady behaviour
     ranks       features scaled by rank, so that heavy tails do not matter
     subnets     subnet agreement, a yardstick that needs no labels
 """

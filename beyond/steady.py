@@ -135,8 +135,8 @@ def join_weight(axes, other):
     """How much the features, of these axes, count in `join` for 1 of another view of `other` axes: (2 s / s')^2.
 
     s and s' are the two signals. The square: the view whose days tell more speaks for both, rather than half and
-    half. The 2: of 1, 2, 3, 4, 5, 6, 8 that with the most subnet agreement on three traces, among those that cost no
-    macro F1 on the one with labels (docs/results.md has the numbers).
+    half. The 2: of 1, 2, 3, 4, 5, 6, 8 that with the most subnet agreement on three traces, among those that cost
+    0.01 of macro F1 at most on the one with labels (docs/results.md has the numbers).
     """
     return (2 * signal(axes) / signal(other)) ** 2
 
