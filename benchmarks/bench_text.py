@@ -2,9 +2,9 @@
 
 `python benchmarks/bench_text.py [--quick]` (pandas: `pip install -r benchmarks/requirements.txt`). The tables are
 in the authors' 17-column format, the logs as UFW writes them, the JSON lines as Zeek and Suricata do; all are made
-here, on one core, in memory. pandas reads the same ten columns and converts both address columns to integers: every address
-by socket.inet_aton, and by the fastest way found, each distinct address once and all of these split together. The
-standard library's json.loads only turns lines into dicts: no field is read. Runs alternate; the best of five counts
+here, on one core, in memory. pandas reads the same ten columns and converts both address columns to integers: every
+address by socket.inet_aton, and by the fastest way found, each distinct address once and all of these split together.
+The standard library's json.loads only turns lines into dicts: no field is read. Runs alternate; the best of five counts
 (of two for ten times the lines), in processor time.
 """
 
@@ -76,8 +76,8 @@ def make_json(n, rng, maker):
         src = f"{s >> 24}.{s >> 16 & 255}.{s >> 8 & 255}.{s & 255}"
         if maker == "Zeek":
             line = {"ts": 1.6e9 + k / 25, "uid": f"C{k}", "id.orig_h": src, "id.orig_p": 40000,
-                    "id.resp_h": "192.0.2.7", "id.resp_p": port, "proto": "tcp", "conn_state": "S0", "local_orig": False, "missed_bytes": 0,
-                    "history": "S", "orig_pkts": 1, "orig_ip_bytes": 44}  # fmt: skip
+                    "id.resp_h": "192.0.2.7", "id.resp_p": port, "proto": "tcp", "conn_state": "S0",
+                    "local_orig": False, "missed_bytes": 0, "history": "S", "orig_pkts": 1, "orig_ip_bytes": 44}  # fmt: skip
         else:
             when = "2023-05-12T08:00:00.000000+0000"
             flow = {"pkts_toserver": 1, "pkts_toclient": 0, "bytes_toserver": 60, "bytes_toclient": 0, "start": when,

@@ -13,11 +13,12 @@ The lines of a block are parsed together. Imports the standard library, numpy, f
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from traces.fields import NEWLINE, QUOTE, SPACE, Check, blocks, cut, sift
-from traces.records import Columns, find_columns, normal, notes, packets_of
+from traces.records import NAMES, Columns, find_columns, normal, notes, packets_of
 
 MAX_COMMENTS = 100  # lines among which a header is looked for
 COMMENT = ord("#")
@@ -25,7 +26,9 @@ SEPARATOR = re.compile(rb'^"?sep=(.)"?$', re.IGNORECASE)  # as Excel has it in t
 FIELDS = re.compile(r"^#\s*(fields:?[\s,]+)?", re.IGNORECASE)
 FOOTER = re.compile(rb"\s*(summary\b|total flows\b|time window:|no matching flows|\(\d+ rows?\)|\d+ rows? in set)",
                     re.IGNORECASE)
-SOURCE = re.compile(rb"src|source|saddr|orig_h|client|remote|peer|attacker|\bsa\b|c-ip|#\s*fields", re.IGNORECASE)
+AFTER_HEADER = 1 << 12  # bytes of a block that are read behind another header, twice as many each time after
+SOURCES, PORTS = set(NAMES["src"].split()), set(NAMES["port"].split())
+ZEEK = re.compile(rb"#\s*fields\b", re.IGNORECASE)
 DATA = re.compile(rb"\d[.:]\d|::")  # of an address or a time: no header has it
 
 
@@ -52,8 +55,12 @@ def read_table(stream, name, skip, reject, sensors, warn=lambda _: None):
                 tell(note)
             line += block.count(b"\n", 0, start)
             block = block[start:]
+        size = len(block)
         while layout and block:
-            chunk, layout, line, block = _parse_table(block, line, layout, name, skip, reject, sensors, tell)
+            end = block.rfind(b"\n", 0, size) + 1 or len(block)
+            chunk, following, line, rest = _parse_table(block[:end], line, layout, name, skip, reject, sensors, tell)
+            size = 2 * size if following is layout else AFTER_HEADER  # lest a header every few lines cost the square
+            layout, block = following, rest + block[end:]
             if len(chunk["time"]):
                 yield chunk
     if layout is None:
@@ -96,7 +103,7 @@ def _find_header(block, name):
 def _layout(line, file):
     """A line read as a header, with the delimiter that finds the most columns."""
     header = line.strip()
-    layouts = [_delimited(header, delimiter, file) for delimiter in ",;|"]
+    layouts = [_delimited(header, delimiter, file) for delimiter in ",;|" if delimiter.encode() in header]
     layouts += [_delimited(line.strip(b" "), "\t", file), _delimited(header, " ", file)]  # tabs: empty names
     return max(layouts, key=lambda found: (len(found.columns.roles), len(found.names)))
 
@@ -124,7 +131,7 @@ def _parse_table(block, line, layout, name, skip, reject, sensors, warn):
         following, rest = found, _behind(block, at + 1)
         for note in () if found.ended or found.columns.missing() else notes(found.columns):
             warn(note)
-    lines = line + np.arange(len(starts))
+    lines, line = line + np.arange(len(starts)), line + len(starts) + (found is not None)
     if layout.ended:
         checks = [Check(passed, "behind a table's end")]
     elif layout.columns.missing():
@@ -137,7 +144,7 @@ def _parse_table(block, line, layout, name, skip, reject, sensors, warn):
     if not kept.all():
         ends, starts, lines = ends[np.repeat(kept, counts)], starts[kept], lines[kept]
     if not len(starts):
-        return {"time": ()}, following, line + len(passed) + 1, rest
+        return {"time": ()}, following, line, rest
     edges = np.vstack([starts - 1, ends.reshape(-1, len(layout.names)).T])  # of the fields: (fields + 1, n)
     places = {column: k for k, column in reversed(list(enumerate(layout.names)))}
 
@@ -146,7 +153,7 @@ def _parse_table(block, line, layout, name, skip, reject, sensors, warn):
         return edges[k] + 1, edges[k + 1]
 
     chunk, _ = packets_of(text, field, lines, layout.columns, skip, reject, sensors, warn)
-    return chunk, following, line + len(passed) + 1, rest
+    return chunk, following, line, rest
 
 
 def _behind(block, n):
@@ -192,11 +199,19 @@ def _between(text, cuts, breaks, starts, stops, regular, layout, name):
             passed[row] = True
         elif not layout.ended and FOOTER.match(line):
             return passed, _Layout(b"", layout.delimiter, layout.names, layout.columns, ended=True), int(row)
-        elif SOURCE.search(line) and not DATA.search(line):
-            found = _layout(line, name)
-            if not found.columns.missing() or re.match(rb"#\s*fields\b", line, re.IGNORECASE):
-                return passed, found, int(row)
+        elif not DATA.search(line) and _is_header(line):
+            return passed, _layout(line, name), int(row)
     return passed, None, len(starts)
+
+
+@lru_cache(maxsize=1024)
+def _is_header(line):
+    """Does a line name a source and a port, by any delimiter, or say that it holds the names of fields?"""
+    if ZEEK.match(line):
+        return True
+    text = line.decode("utf-8", "replace").replace('"', "").strip(" #")
+    lists = [set(map(normal, text.split(mark))) for mark in ",;|\t " if mark in text]
+    return any(names & SOURCES and names & PORTS for names in lists) and not _layout(line, "").columns.missing()
 
 
 def _is_padded(text, counts, layout):
