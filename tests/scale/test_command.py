@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import darkgnn
 from daily import state
@@ -35,6 +36,11 @@ def torchrun(size, *arguments):
 def command(rank, size, *arguments):
     """The command in this process."""
     assert darkgnn.main([str(part) for part in [*TINY, "--quiet", *arguments]]) == 0
+
+
+def ends(rank, size, *arguments):
+    """The command ends this process, and, where that is an error, the others with it, as torchrun does."""
+    sys.exit(darkgnn.main([str(part) for part in [*TINY, *arguments]]))
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +127,7 @@ def test_a_rank_that_raises_ends_the_job_with_its_error(tmp_path):
         (tmp_path / "broken" / f"{i}.csv").write_bytes(content)
     job = torchrun(2, "--input", tmp_path / "broken", "--out", tmp_path / "none")
     _, errors = job.communicate(timeout=60)
-    assert job.returncode != 0
+    assert job.returncode != 0 and "exitcode  : 2 " in errors
     assert "darkgnn: rank 1: error: " in errors and "got a zip archive; unpack it first" in errors
     assert "darkgnn.py\", line" not in errors                # no traceback of ours
 
@@ -189,7 +195,7 @@ def test_what_changed_is_measured_over_the_hosts_of_all_ranks(tmp_path, trace):
 
 
 @pytest.mark.parametrize("trouble", ["in use", "damaged", "--no-node-features, got"])
-def test_a_state_that_cannot_be_had_is_one_line_by_two_ranks(trouble, tmp_path, trace):
+def test_a_state_that_cannot_be_had_is_one_line_by_two_ranks(trouble, tmp_path, trace, capfd):
     """Held by another run, damaged, of other settings: rank 0 says it, exit code 2, and nothing changes."""
     path, out = tmp_path / "s.state", tmp_path / "out"
     flags = ["--no-node-features"] if "node" in trouble else []
@@ -197,12 +203,14 @@ def test_a_state_that_cannot_be_had_is_one_line_by_two_ranks(trouble, tmp_path, 
     if trouble == "damaged":
         path.write_bytes(path.read_bytes()[:-100])
     before, files = path.read_bytes(), files_of(out)
-    with state.locked(path) if trouble == "in use" else contextlib.nullcontext():
-        job = torchrun(2, *trace, "--state", path, "--out", out)
-        _, errors = job.communicate(timeout=60)
+    capfd.readouterr()
+    with (state.locked(path) if trouble == "in use" else contextlib.nullcontext(),
+          pytest.raises(torch.multiprocessing.ProcessExitedException, match="exit code 2")):
+        by_ranks(2, ends, *trace, "--state", path, "--out", out)
+    errors = capfd.readouterr().err
     lines = [line for line in errors.splitlines() if line.startswith("darkgnn:")]
-    assert job.returncode != 0 and "exitcode  : 2 " in errors and "darkgnn.py\", line" not in errors
-    assert len(lines) == 1 and lines[0].startswith("darkgnn: rank 0: error: ") and trouble in lines[0], errors
+    assert len(lines) == 1 and "Traceback" not in errors
+    assert lines[0].startswith("darkgnn: rank 0: error: ") and trouble in lines[0], errors
     assert path.read_bytes() == before and files_of(out) == files
 
 
