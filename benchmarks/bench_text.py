@@ -77,7 +77,8 @@ def make_json(n, rng, maker):
         if maker == "Zeek":
             line = {"ts": 1.6e9 + k / 25, "uid": f"C{k}", "id.orig_h": src, "id.orig_p": 40000,
                     "id.resp_h": "192.0.2.7", "id.resp_p": port, "proto": "tcp", "conn_state": "S0",
-                    "local_orig": False, "missed_bytes": 0, "history": "S", "orig_pkts": 1, "orig_ip_bytes": 44}  # fmt: skip
+                    "local_orig": False, "missed_bytes": 0, "history": "S", "orig_pkts": 1,
+                    "orig_ip_bytes": 44}  # fmt: skip
         else:
             when = "2023-05-12T08:00:00.000000+0000"
             flow = {"pkts_toserver": 1, "pkts_toclient": 0, "bytes_toserver": 60, "bytes_toclient": 0, "start": when,
