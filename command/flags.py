@@ -134,7 +134,8 @@ def check_flags(args, models, error):
     if model.trained is None and args.no_node_features:
         error(f"--model {args.model} is made of the node features: it does not go with --no-node-features")
     if model.trained == "anew" and args.no_node_features and args.steady:
-        error(f"--steady embeds yesterday once more: without node features {args.model} has rows for today's nodes only")
+        error(f"--steady embeds yesterday once more: without node features {args.model} has rows for today's nodes "
+              "only")
     if args.state and args.runs > 1:
         error(f"--state keeps one model: expected --runs 1, got {args.runs}")
     if args.forget_days and not args.state:
