@@ -183,7 +183,7 @@ def test_beyond_holds_every_combination(capsys, tmp_path, trace):
     assert [(cell["model"], cell["setting"]) for cell in cells] == experiments.beyond_cells()
     assert all(cell["flags"] == experiments.BEYOND_SETTINGS[cell["setting"]] for cell in cells)
     names = {path.name.rpartition("-")[0] for path in (out / "cells").iterdir()}
-    assert len(names) == len(cells) == 33
+    assert len(names) == len(cells) == 28
     assert {"i-gcn-gru-history-1", "i-gcn-gru-steady-weighted-history-1", "i-darkvec-steady-memory",
             "fixed-gcn"} <= names
     rows = list(csv.DictReader((out / "beyond.csv").open()))
