@@ -175,7 +175,7 @@ def test_markdown_names_cannot_break_the_table(capsys, tmp_path, trace):
 
 def test_beyond_holds_every_combination(capsys, tmp_path, trace):
     """Each cell in a folder of its own; 80 columns of text; Markdown, CSV and JSON agree; a dash for no cell."""
-    code, printed, complaint = run(capsys, "beyond", *trace, "--history", 1, "--runs", 2, "--quiet")
+    code, printed, complaint = run(capsys, "beyond", *trace, "--epochs", 2, "--history", 1, "--runs", 2, "--quiet")
     out = tmp_path / "out"
     assert code == 0 and (out / "beyond.txt").read_text() in printed, complaint
     assert max(map(len, (out / "beyond.txt").read_text().splitlines())) <= 80
@@ -184,8 +184,8 @@ def test_beyond_holds_every_combination(capsys, tmp_path, trace):
     assert all(cell["flags"] == experiments.BEYOND_SETTINGS[cell["setting"]] for cell in cells)
     names = {path.name.rpartition("-")[0] for path in (out / "cells").iterdir()}
     assert len(names) == len(cells) == 28
-    assert {"i-gcn-gru-history-1", "i-gcn-gru-steady-weighted-history-1", "i-darkvec-steady-memory",
-            "fixed-gcn"} <= names
+    assert {"i-gcn-gru-epochs-2-history-1", "i-gcn-gru-steady-weighted-epochs-2-history-1",
+            "features-steady-memory-epochs-2", "fixed-gcn-epochs-2"} <= names
     rows = list(csv.DictReader((out / "beyond.csv").open()))
     for row, cell in zip(rows, cells, strict=True):
         assert float(row["macro F1 mean"]) == cell["macro_f1"]["mean"]
