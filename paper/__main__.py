@@ -4,7 +4,7 @@
     table3      F1 of every class: four graph models with and without node features, two baselines (paper, Table 3)
     figure4a    macro F1 of i-gcn-gru for histories H = 0..8; H = 0 is i-gcn, as in the paper
     figure4b    macro F1 of i-gcn-gru for 1..30 epochs a day
-    beyond      macro F1 and subnet agreement of each model with the parts of --steady, which the paper does not have
+    beyond      macro F1 and subnet agreement of six models with the parts of --steady, which the paper does not have
     figures     pictures: map of a day's embeddings, class x port heat map, activity of hosts, F1 by day
     all         all of these
 
