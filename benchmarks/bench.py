@@ -190,13 +190,17 @@ def plain(quick, days=None, what=""):
 
 
 def firewall(quick, paths):
-    """Days 16 to 21 of the log; no row without one."""
+    """The flat files and fast/ on a firewall's log."""
+    yield from plain(quick, firewall_days(paths), ", firewall log")
+
+
+def firewall_days(paths):
+    """(graph, x) of days 16 to 21 of the log."""
     days = []
-    for _, day in traces.read_days(paths, traces.Summary()) if paths else ():
+    for _, day in traces.read_days(paths, traces.Summary()):
         given = {name: getattr(day, name) for name in features.FIELDS if getattr(day, name) is not None}
         days.append(graph_with_features(day.src, day.dst, day.port, given))
-    if len(days) >= 21:
-        yield from plain(quick, days[15:21], ", firewall log")
+    return days[15:21]
 
 
 def reduced(quick):
