@@ -160,7 +160,7 @@ def steady_pairs(view, z, progress, today):
         days.append((standardize(training.embed_day(progress, ago)), past[-1 - ago].graph.hosts))
     pairs = [(*later, *earlier) for later, earlier in itertools.pairwise(days)]
     return views.of_moving_axes(view, days[0][0], pairs, steady_x(today), *steady_day(today),
-                                keep=MODELS[today.args.model].trained != "anew")
+                                keep=MODELS[today.args.model].trained == "once")
 
 
 def steady_x(today):
@@ -367,7 +367,9 @@ def run(args, say, warn, summary=None):
     if not rows:
         return [f"nothing new: no whole day of traffic after {past.last}, the last one in {args.state}"]
     if way.writes:
-        return result.finish(args, truth, rows, runs, summary, time.perf_counter() - began, first_test(args))
+        timings = {"total_seconds": round(time.perf_counter() - began, 3), "threads": torch.get_num_threads(),
+                   "ranks": scale.started()}
+        return result.finish(args, truth, rows, runs, summary, timings, first_test(args))
     return []
 
 

@@ -103,7 +103,7 @@ def measure(days, rounds):
         with replaced(making):
             window = window_of(learner, days)
         made[name] = learner, change(window) if change else window, using
-    ratios = {name: [] for name in VARIANTS}
+    ratios, whole = {name: [] for name in VARIANTS}, None
     for turn in range(rounds + 1):
         for name, (learner, window, using) in made.items():
             with replaced(using):

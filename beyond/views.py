@@ -33,7 +33,7 @@ class View(NamedTuple):
     """What steady behaviour remembers; None before the first day, and of what the model does not have."""
     features: steady.Memory | None = None  # of the node features
     graph: steady.Memory | None = None     # of embeddings whose axes stay: fixed-gcn's, i-darkvec's
-    sums: steady.Sums | None = None        # of a trained graph model's pairs of days
+    sums: steady.Sums | None = None        # of the pairs of days of a graph model that was trained once
 
 
 def standardized(z, standardize):
@@ -62,13 +62,13 @@ def of_moving_axes(view, X, pairs, x, hosts, day, parts, total, keep=True):
 
     X (n_hosts, E) standardized embeddings; pairs: a list of (X, hosts, X_s, earlier), the standardized embeddings of a
     day's hosts and those of the day before it by the same weights, today's pair first. keep: whether the pairs of days
-    before still count, which those of another model do not.
+    before still count, as those of weights that no longer change do: other weights have other axes.
     """
     sums = view.sums if keep else None
     for X_t, hosts_t, X_s, earlier in pairs:
         today = steady.Sums(*map(total, steady.moments(X_t, *laid_out(hosts_t, X_s, earlier))))
         sums = steady.add(sums, today) if sums else today
-    view = view._replace(sums=sums)
+    view = view._replace(sums=sums if keep else None)
     unknown = torch.full((len(X),), torch.nan, dtype=torch.float64, device=X.device)
     if sums is None:                                        # no day before: what is there is the embedding itself
         axes = steady.find_axes(steady.moments(X[:0], X[:0], X[:0, 0]))

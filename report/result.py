@@ -49,12 +49,13 @@ def check_finite(date, z):
                          "--learning-rate or --weight-decay")
 
 
-def write_report(args, truth, rows, runs, summary, seconds):
+def write_report(args, truth, rows, runs, summary, timings):
     """report.json: the scores, and all that made them. Returns the scores' dict."""
     result = scores.summarize(runs, truth.names)
     settings = {name: [str(path) for path in value] if name in ("input", "labels") and value else
                 str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
-    told = ("files", "formats", "packets", "tcp", "days", "skipped", "rejected", "rejected_first", "warnings")
+    told = ("files", "formats", "packets", "tcp", "days", "skipped", "skipped_first", "rejected", "rejected_first",
+            "tunnelled", "warnings")
     files.save_json(args.out / "report.json", {
         "settings": settings, "seed": args.seed, "device": args.device,
         "data": "synthetic" if summary is None else "input",
@@ -62,7 +63,7 @@ def write_report(args, truth, rows, runs, summary, seconds):
                      "scipy": scipy.__version__},
         "input": summary and {name: getattr(summary, name) for name in told},
         "labels": {"blocks": len(truth.code), "classes": len(truth.names) - 1, **truth.counts},
-        "timings": {"total_seconds": round(seconds, 3), "threads": torch.get_num_threads()},
+        "timings": timings,
         **result, "days": rows})
     return result
 
@@ -144,7 +145,7 @@ def nothing_came(args, summary):
     return f"no TCP packets over IPv4 in the input: nothing to embed{words.what_came(summary)}"
 
 
-def finish(args, truth, rows, runs, summary, seconds, first_test):
+def finish(args, truth, rows, runs, summary, timings, first_test):
     """Write report.json; returns the report in words, as lines."""
-    scored = write_report(args, truth, rows, runs, summary, seconds)
-    return list(tell(args, truth, rows, scored, seconds, first_test))
+    scored = write_report(args, truth, rows, runs, summary, timings)
+    return list(tell(args, truth, rows, scored, timings["total_seconds"], first_test))

@@ -29,8 +29,8 @@ ARROWS = {  # room or flat file: what of ours it may import, beside itself
 }
 FLAT = [*sorted(CORE), "training", "darkgnn"]
 VENDORED = [*sorted(CORE), "beyond/steady", "beyond/fixed_gcn", "beyond/ranks", "beyond/subnets", "traces/synthetic",
-            "traces/labels", "baselines/darkvec"]
-UNKNOWN_TO_FLAT_FILES = r"\b(rank[s]? of|processes|torchrun|all_reduce|all_sum|twins?|low_memory|shard\w*|distributed)\b"
+            "baselines/darkvec"]
+UNKNOWN_TO_FLAT_FILES = r"\b(processes|torchrun|all_reduce|all_sum|twins?|low_memory|shard\w*|distributed)\b"
 
 
 def sources(place):

@@ -19,5 +19,5 @@
     labels.py     ground truth: lists of addresses and blocks, the Mirai fingerprint
     synthetic.py  a month of made-up traffic
 
-Imports nothing of ours outside this room.
+`days.py` imports graph and features; the rest imports nothing of ours outside this room.
 """

@@ -89,7 +89,7 @@ OPTIONAL = {"length": np.uint16, "ttl": np.uint8, "mss": np.uint16, "window": np
             "timestamp": np.uint32, "seq": np.uint32}  # fmt: skip
 SATURATING = ("length", "window")
 AGREE = 2 * DAY  # seconds by which a time stamp may differ from the date and the time of day beside it
-MAX_COUNT = 1 << 48
+MAX_COUNT = (1 << 32) - 1
 IPV6 = codes("34525 0x86dd 86dd ipv6")
 ARP = codes("2054 0x0806 0x806 0806 806 arp")
 OUT = codes("send out outbound outgoing egress")

@@ -202,7 +202,7 @@ def _repeated(text, cuts, starts, stops, logged):
     at = at + 9
     stop = run(text.buf, at)
     count, good = wholes(text.words, at, stop)
-    good &= count < MAX_COUNT
+    good &= count <= MAX_COUNT
     good &= text.words[stop] & np.uint64(0xFFFFFFFFFFFF) == int.from_bytes(b" times", "little")
     row, count = row[good], count[good]
     if not row.size:
