@@ -205,72 +205,81 @@ def follow(days, truth, args, way, past, say, warn, expected, save=None):
     called after each day of a run with a state. Returns (rows, runs): a dict per day as report.json lists it, and per
     run the scores.Scored of every test day.
     """
-    model, last = MODELS[args.model], None if save is None else str(past.last or "")
+    last = None if save is None else str(past.last or "")
     rows, runs = [], [[] for _ in past.models]
-    with (files.rows_of_days(args.out / "predictions.csv", files.PREDICTION_COLUMNS, last) as write,
-          files.rows_of_days(args.out / "changes.csv", changes.CHANGE_COLUMNS, last) as write_changes):
+    with (files.rows_of_days(args.out / "predictions.csv", files.PREDICTION_COLUMNS, last) as predictions,
+          files.rows_of_days(args.out / "changes.csv", changes.CHANGE_COLUMNS, last) as changed):
         start = time.perf_counter()
         for day in days:                                    # traces -> graph, features, labels
             if not rows:
                 say(words.HEADER)
             past.day, past.last = past.day + 1, day.date
-            hosts = way.everyone(day.graph.hosts)
-            before = host_table.lookup(past.hosts, hosts)
-            row = result.row_of(day, int((before.last < 0).sum()))
-            rows.append(row)
-            test, learned, found = past.day >= first_test(args), [], []
-            for i, progress in enumerate(past.models):
-                today = Today(day, past.day, args, args.seed + i, way, say)
-                with matmul_precision(args.precision):
-                    learned.append(model.learn(progress, today))
-                    embedded, past.views[i] = embed(model, past.views[i], progress, today, test)
-                if test and embedded:
-                    found.append(way.search(forms_of(args).nearest, day, embedded, args.neighbors))
-            row |= result.learned(learned)
-            if past.day == 1 and save and way.writes:       # a new state: earlier files are another model's
-                files.remove_earlier(args.out)
-            scored = None
-            if found:
-                if way.writes and save is None and not any(earlier["embedded"] for earlier in rows):
+            learned, found = learn_and_embed(day, args, way, past, say)
+            scored = [scores.score_day(one.hosts, one.labels, one.similarity, one.neighbours, len(truth.names))
+                      for one in found]
+            before, now = changes.enter(past, way.everyone(day.graph.hosts), truth, found, scored)
+            row = {**result.row_of(day, int((before.last < 0).sum())), **result.learned(learned),
+                   **result.scored(scored, truth.names)}
+            if way.writes:
+                if begins(args, past, rows, found):
                     files.remove_earlier(args.out)
-                scored = [scores.score_day(one.hosts, one.labels, one.similarity, one.neighbours, len(truth.names))
-                          for one in found]
-                row |= result.scored(scored, truth.names)
-                if way.writes:
-                    result.write_day(day.date, found[0], scored[0], truth, write, args.out)
-                for of_run, one in zip(runs, scored):       # kept to the end without their columns of all hosts
-                    of_run.append(one._replace(predicted=None, share=None, nearest=None))
-            elif test:
-                when = "today" if model.trained == "anew" else "so far"
+                if found:
+                    result.write_day(day.date, found[0], scored[0], truth, predictions, args.out)
+                if save and not rows:
+                    changes.begin_changes(args.out, last)
+                if save:
+                    changed(changes.lines(before, now, past.names, truth.names, found, scored))
+            if past.day >= first_test(args) and not found:
+                when = "today" if MODELS[args.model].trained == "anew" else "so far"
                 warn(f"{day.date}: nothing learned {when}, every host contacted every port: not embedded")
-            now = changes.host_rows(past, before, hosts, day, truth, found, scored)
-            past.hosts = host_table.update(past.hosts, now)
             if save:
-                if way.writes:
-                    if len(rows) == 1:
-                        changes.begin_changes(args.out, last)
-                    write_changes(changes.lines(before, now, past.names, truth.names, found, scored))
                 memory.forget(past, day.date.toordinal() - args.forget_days)
                 save(past)
+            rows.append(row)
+            for of_run, one in zip(runs, scored):           # kept to the end without their columns of all hosts
+                of_run.append(one._replace(predicted=None, share=None, nearest=None))
             end = time.perf_counter()
             row["seconds"], start = round(end - start, 3), end
             say(words.day_line(row, words.time_left(rows, expected())))
     return rows, runs
 
 
-def first_test(args):
-    """The number of the first test day, counted from 1."""
-    return max(args.train_days, args.history) + 1
+def learn_and_embed(day, args, way, past, say):
+    """The models of all seeds learn from the day and embed it: (what each learned, the fast.alone.Found of each).
+
+    Nothing is found on days before the first test day, and while nothing was learned.
+    """
+    model, learned, found = MODELS[args.model], [], []
+    for i, progress in enumerate(past.models):
+        today = Today(day, past.day, args, args.seed + i, way, say)
+        with matmul_precision(args.precision):
+            learned.append(model.learn(progress, today))
+            embedded, past.views[i] = embed(model, past.views[i], progress, today)
+        if embedded and past.day >= first_test(args):
+            found.append(way.search(forms_of(args).nearest, day, embedded, args.neighbors))
+    return learned, found
 
 
-def embed(model, view, progress, today, test):
+def embed(model, view, progress, today):
     """(views.Embedded, view) of the day; None in its place while nothing was learned, or where nobody needs it."""
     steady = today.args.steady not in (None, "rank")        # which remembers every day
-    z = model.embed(progress, today) if test or steady else None
+    z = model.embed(progress, today) if steady or today.number >= first_test(today.args) else None
     result.check_finite(today.day.date, z)
     if steady:
         return model.steady(view, z, progress, today)
     return None if z is None else views.standardized(z, today.way.standardize), view
+
+
+def begins(args, past, rows, found):
+    """Whether this day is the first that writes to --out: what lies there is of another run."""
+    if args.state:
+        return past.day == 1
+    return bool(found) and not any(row["embedded"] for row in rows)
+
+
+def first_test(args):
+    """The number of the first test day, counted from 1."""
+    return max(args.train_days, args.history) + 1
 
 
 def new_learner(args, seed, way):

@@ -31,15 +31,20 @@ def begin_changes(folder, last):
     table.write_lines(folder / "changes.csv", CHANGE_COLUMNS, [line for line in lines if finished < line[:10] <= last])
 
 
-def host_rows(past, before, hosts, day, truth, found, scored):
-    """Today's rows of the host table, with the predictions of the first seed where there are any."""
-    predictions = ()
+def enter(past, hosts, truth, found, scored):
+    """Enter the day in the host table of `past`, a memory.Memory; returns the hosts' rows before and after it.
+
+    hosts (n,) all that are active today, ascending; found, scored: as in `lines`, empty on a day that was not embedded.
+    """
+    before, predictions = table.lookup(past.hosts, hosts), ()
     if scored and len(truth.names) > 1:
         one, labels = scored[0], knn.small_to_unknown(found[0].labels, len(truth.names))
         distance = centroid_distance(found[0].X, labels, len(truth.names))
         predicted, share, distance = (column.cpu().numpy() for column in (one.predicted, one.share, distance))
         predictions = table.codes(past.names, truth.names)[predicted], share, distance
-    return table.today(before, hosts, day.date.toordinal(), *predictions)
+    now = table.today(before, hosts, past.last.toordinal(), *predictions)
+    past.hosts = table.update(past.hosts, now)
+    return before, now
 
 
 def lines(before, rows, names, classes, found, scored):

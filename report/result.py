@@ -25,7 +25,9 @@ def learned(results):
 
 
 def scored(runs, names):
-    """The day's scores, mean over the runs' scores.Scored."""
+    """The day's scores, mean over the runs' scores.Scored; nothing on a day that was not scored."""
+    if not runs:
+        return {}
     f1 = {names[c]: float(np.mean([one.report.f1[i].item() for one in runs]))
           for i, c in enumerate(runs[0].report.classes.tolist())}
     return {"macro_f1": scores.mean_std(one.report.macro_f1 for one in runs)["mean"],
