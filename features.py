@@ -10,7 +10,7 @@ STATS(x) = sum, minimum, maximum, average, standard deviation (sample, n - 1; 0 
     12-36     STATS over the node's packets of: size, TTL, MSS, window, TCP timestamp (5 columns each)
 
 First everything is counted, in whole numbers: `Moments` of sets of samples, which add up exactly, so that packets may
-come in any order and in any number of parts and the same features result bit by bit. Then `statistics` makes the
+come in any order and in any number of parts and the same features result bit by bit. Then `feature_columns` makes the
 columns of them, and `scale_by_maximum` what a model reads. Imports numpy only.
 """
 
@@ -56,8 +56,7 @@ def node_features(edge_host, edge_port, weight, n_hosts, n_ports, address, field
     length, a field's name is unknown, or values are no whole numbers in their range.
     """
     weight = np.asarray(weight, np.int64)
-    columns = {"addresses": address, **fields, **({} if packets is None else {"packets": packets})}
-    check_columns(weight, columns, order)
+    columns = checked_columns(weight, address, fields, order, packets)
     if order is not None:
         columns = {name: column[order] for name, column in columns.items()}
     address, packets = columns.pop("addresses"), columns.pop("packets", None)
@@ -65,143 +64,10 @@ def node_features(edge_host, edge_port, weight, n_hosts, n_ports, address, field
     start = np.cumsum(entries) - entries
     per_edge = {name: moments_of_runs(column, start, packets) for name, column in columns.items()}
     contacted, _, per_address = packets_per_address(np.repeat(edge_host, entries), address, packets)
-    return statistics(count(edge_host, edge_port, weight, n_hosts, n_ports, contacted, per_address, per_edge))
+    return feature_columns(count(edge_host, edge_port, weight, n_hosts, n_ports, contacted, per_address, per_edge))
 
 
-def check_columns(weight, columns, order=None):
-    """Raise the errors that `node_features` names. columns: {what: (n,)}, the addresses first."""
-    if unknown := set(columns) - {"addresses", "packets", *FIELDS}:
-        raise ValueError(f"fields must be among {', '.join(FIELDS)}, got {', '.join(sorted(unknown))}")
-    n, what = len(columns["addresses"]), "address"
-    if order is None and "packets" not in columns:
-        n, what = int(weight.sum()), "packet of the edges"
-    for name, column in columns.items():
-        if len(column) != n:
-            raise ValueError(f"{name} must hold one value per {what}, {n}, got {len(column)}")
-        if column.dtype.kind not in "iu":
-            raise ValueError(f"{name} must be integers, got {column.dtype}")
-        least = 1 if name == "packets" else 0
-        if len(column) and not (column.min() >= least and column.max() < 1 << 32):
-            raise ValueError(f"{name} must lie in [{least}, 2^32), got {column.min()}..{column.max()}")
-    if order is not None and len(order) and not 0 <= order.min() <= order.max() < n:
-        raise ValueError(f"order must hold numbers of 0..{n - 1}, got {order.min()}..{order.max()}")
-    kept = n if order is None else len(order)
-    if "packets" in columns:
-        packets = columns["packets"] if order is None else columns["packets"][order]
-        kept = int(packets.sum(dtype=np.int64))
-    if kept != weight.sum():
-        raise ValueError(f"the entries must hold the packets of the edges, {weight.sum()}, got {kept}")
-
-
-def entries_of_edges(weight, packets):
-    """How many entries each edge has, (E,) int64: packets (n,) of the entries, edge by edge, weight (E,) their sums.
-
-    Raises ValueError where an edge ends within an entry: the entries are then in another order than the edges.
-    """
-    so_far, wanted = np.cumsum(packets, dtype=np.int64), np.cumsum(weight)
-    last = np.searchsorted(so_far, wanted)                  # (E,) the entry with which each edge ends
-    if not np.array_equal(so_far[last], wanted):
-        raise ValueError("the entries must come edge by edge, got one whose packets would belong to two edges")
-    return np.diff(last + 1, prepend=0)
-
-
-def packets_per_address(host, address, packets=None):
-    """Distinct (host, address) pairs and their packets: (host, address, packets), each (pairs,) int64.
-
-    host (n,) indices and address (n,) unsigned 32-bit values, one entry per packet or, with packets (n,), per so many.
-    """
-    pair = host.astype(np.uint64) << BITS_32 | address.astype(np.uint64)
-    if packets is None:
-        pair.sort()
-    else:
-        order = pair.argsort()
-        pair, packets = pair[order], packets[order].astype(np.int64)
-    start = np.flatnonzero(np.append(True, pair[1:] != pair[:-1])[: len(pair)])
-    if packets is None or not len(start):
-        packets = np.diff(np.append(start, len(pair)))
-    else:
-        packets = np.add.reduceat(packets, start)
-    pair = pair[start]
-    return (pair >> BITS_32).astype(np.int64), (pair & LOW_32).astype(np.int64), packets
-
-
-# -- counting ---------------------------------------------------------------------------------------------------------
-
-def count(edge_host, edge_port, weight, n_hosts, n_ports, contacted, per_address, fields, host_of=None, port_of=None):
-    """The day's Counts.
-
-    contacted, per_address (pairs,): the host and the packets of each distinct pair of a host and a darknet address.
-    fields: {name: Moments (m,) of the field over parts of the packets}; host_of, port_of (m,): host and port of each
-    part. None: part i has the packets of edge i.
-    """
-    host_of, port_of = edge_host if host_of is None else host_of, edge_port if port_of is None else port_of
-    edges = moments_of_counts(weight)
-    return Counts(
-        merge(edges, edge_host, n_hosts),
-        merge(moments_of_counts(per_address), contacted, n_hosts),
-        {name: merge(parts, host_of, n_hosts) for name, parts in fields.items()},
-        merge(edges, edge_port, n_ports),
-        {name: merge(parts, port_of, n_ports) for name, parts in fields.items()})
-
-
-def moments_of_runs(x, start, packets=None):
-    """Moments of consecutive runs of x (n,), whole numbers in [0, 2^32); a run begins at each of start (runs,).
-
-    packets (n,) in [1, 2^32): how many samples each entry of x stands for; None: one.
-    """
-    x = x.astype(np.uint64)
-    square = x * x                                          # below 2^64
-    total, squares = [x], [square & LOW_32, square >> BITS_32]
-    n = np.diff(np.append(start, len(x)))
-    if packets is not None:
-        packets = packets.astype(np.uint64)
-        n = np.add.reduceat(packets, start).astype(np.int64) if len(start) else n
-        total, squares = digits_of_products(total, packets), digits_of_products(squares, packets)
-    total, squares = ([np.add.reduceat(digit, start).astype(np.int64) if len(start) else n for digit in digits]
-                      for digits in (total, squares))
-    low, high = (extreme.reduceat(x, start).astype(np.int64) if len(start) else n
-                 for extreme in (np.minimum, np.maximum))
-    zero = np.zeros_like(n)
-    return Moments(n, low, high, np.stack([*total, zero][:2], 1), np.stack([*squares, zero][:3], 1))
-
-
-def digits_of_products(digits, packets):
-    """The digits of a number in base 2^32, each below 2^32, multiplied by packets (n,) below 2^32: one digit more."""
-    products = [digit * packets for digit in digits]        # below 2^64
-    low, high = [p & LOW_32 for p in products], [p >> BITS_32 for p in products]
-    return [low[0], *(a + b for a, b in zip(low[1:], high)), high[-1]]
-
-
-def moments_of_counts(x):
-    """Moments of sets of one sample each, x (sets,) packets in [0, MOST_PACKETS)."""
-    if len(x) and x.max() >= MOST_PACKETS:
-        raise ValueError(f"a host's packets to one port or address must be fewer than 2^48, got {x.max()}")
-    x = x.astype(np.uint64)
-    low, high = x & LOW_32, x >> BITS_32                    # x^2 = low^2 + 2 low high 2^32 + high^2 2^64
-    square, mixed = low * low, np.uint64(2) * low * high
-    squares = [square & LOW_32, (square >> BITS_32) + (mixed & LOW_32), (mixed >> BITS_32) + high * high]
-    x = x.astype(np.int64)
-    return Moments(np.ones_like(x), x, x, np.stack([low, high], 1).astype(np.int64),
-                   np.stack(squares, 1).astype(np.int64))
-
-
-def merge(parts, group, n_groups):
-    """Moments of unions: set i of `parts` goes into group[i] in [0, n_groups)."""
-    most, least = np.iinfo(np.int64).max, np.iinfo(np.int64).min
-    n, low, high = np.zeros(n_groups, np.int64), np.full(n_groups, most), np.full(n_groups, least)
-    np.add.at(n, group, parts.n)
-    np.minimum.at(low, group, parts.low)
-    np.maximum.at(high, group, parts.high)
-    total, squares = np.zeros((2, n_groups), np.int64), np.zeros((3, n_groups), np.int64)
-    for sums, digits in ((total, parts.total), (squares, parts.squares)):
-        for i in range(len(sums)):
-            np.add.at(sums[i], group, digits[:, i])
-    return Moments(n, low, high, total.T, squares.T)
-
-
-# -- from counts to features ------------------------------------------------------------------------------------------
-
-def statistics(counts):
+def feature_columns(counts):
     """The raw features of the day's Counts: x (N, 37) float64, hosts first, then ports (paper Table 1)."""
     n_hosts = len(counts.host_ports.n)
     x = np.zeros((n_hosts + len(counts.port_hosts.n), N_FEATURES))
@@ -247,3 +113,141 @@ def scale_by_maximum(x, n_hosts, maxima=None):
 def maxima_of(x, n_hosts):
     """The maxima of each column of x (N, 37) over its hosts, the first n_hosts rows, and over its ports: (2, 37)."""
     return np.stack([x[:n_hosts].max(axis=0, initial=0), x[n_hosts:].max(axis=0, initial=0)])
+
+
+# -- counting, in whole numbers ---------------------------------------------------------------------------------------
+
+def checked_columns(weight, address, fields, order=None, packets=None):
+    """The columns of `node_features` by name: "addresses", fields, "packets" if there are any. Raises its errors."""
+    if unknown := set(fields) - set(FIELDS):
+        raise ValueError(f"fields must be among {', '.join(FIELDS)}, got {', '.join(sorted(unknown))}")
+    columns = {"addresses": address, **fields, **({} if packets is None else {"packets": packets})}
+    if len(weight) and weight.min() < 1:
+        raise ValueError(f"an edge's weight must be 1 packet or more, got {weight.min()}")
+    n, what = len(columns["addresses"]), "address"
+    if order is None and "packets" not in columns:
+        n, what = int(weight.sum()), "packet of the edges"
+    for name, column in columns.items():
+        if len(column) != n:
+            raise ValueError(f"{name} must hold one value per {what}, {n}, got {len(column)}")
+        if column.dtype.kind not in "iu":
+            raise ValueError(f"{name} must be integers, got {column.dtype}")
+        least = 1 if name == "packets" else 0
+        if len(column) and not (column.min() >= least and column.max() < 1 << 32):
+            raise ValueError(f"{name} must lie in [{least}, 2^32), got {column.min()}..{column.max()}")
+    if order is not None and len(order) and not 0 <= order.min() <= order.max() < n:
+        raise ValueError(f"order must hold numbers of 0..{n - 1}, got {order.min()}..{order.max()}")
+    kept = n if order is None else len(order)
+    if "packets" in columns:
+        packets = columns["packets"] if order is None else columns["packets"][order]
+        kept = int(packets.sum(dtype=np.int64))
+    if kept != weight.sum():
+        raise ValueError(f"the entries must hold the packets of the edges, {weight.sum()}, got {kept}")
+    return columns
+
+
+def entries_of_edges(weight, packets):
+    """How many entries each edge has, (E,) int64: packets (n,) of the entries, edge by edge, weight (E,) their sums.
+
+    Raises ValueError where an edge ends within an entry: the entries are then in another order than the edges.
+    """
+    so_far, wanted = np.cumsum(packets, dtype=np.int64), np.cumsum(weight)
+    last = np.searchsorted(so_far, wanted)                  # (E,) the entry with which each edge ends
+    if not np.array_equal(so_far[last], wanted):
+        raise ValueError("the entries must come edge by edge, got one whose packets would belong to two edges")
+    return np.diff(last + 1, prepend=0)
+
+
+def packets_per_address(host, address, packets=None):
+    """Distinct (host, address) pairs and their packets: (host, address, packets), each (pairs,) int64.
+
+    host (n,) indices and address (n,) unsigned 32-bit values, one entry per packet or, with packets (n,), per so many.
+    """
+    pair = host.astype(np.uint64) << BITS_32 | address.astype(np.uint64)
+    if packets is None:
+        pair.sort()
+    else:
+        order = pair.argsort()
+        pair, packets = pair[order], packets[order].astype(np.int64)
+    start = np.flatnonzero(np.append(True, pair[1:] != pair[:-1])[: len(pair)])
+    if packets is None or not len(start):
+        packets = np.diff(np.append(start, len(pair)))
+    else:
+        packets = np.add.reduceat(packets, start)
+    pair = pair[start]
+    return (pair >> BITS_32).astype(np.int64), (pair & LOW_32).astype(np.int64), packets
+
+
+def count(edge_host, edge_port, weight, n_hosts, n_ports, contacted, per_address, fields, host_of=None, port_of=None):
+    """The day's Counts.
+
+    contacted, per_address (pairs,): the host and the packets of each distinct pair of a host and a darknet address.
+    fields: {name: Moments (m,) of the field over parts of the packets}; host_of, port_of (m,): host and port of each
+    part. None: part i has the packets of edge i.
+    """
+    host_of, port_of = edge_host if host_of is None else host_of, edge_port if port_of is None else port_of
+    edges = moments_of_counts(weight)
+    return Counts(
+        merge(edges, edge_host, n_hosts),
+        merge(moments_of_counts(per_address), contacted, n_hosts),
+        {name: merge(parts, host_of, n_hosts) for name, parts in fields.items()},
+        merge(edges, edge_port, n_ports),
+        {name: merge(parts, port_of, n_ports) for name, parts in fields.items()})
+
+
+def moments_of_runs(x, start, packets=None):
+    """Moments of consecutive runs of x (n,), whole numbers in [0, 2^32); a run begins at each of start (runs,).
+
+    packets (n,) in [1, 2^32): how many samples each entry of x stands for; None: one.
+    """
+    x = x.astype(np.uint64)
+    square = x * x                                          # below 2^64
+    total, squares = [x], [square & LOW_32, square >> BITS_32]
+    n = np.diff(np.append(start, len(x)))
+    if packets is not None:
+        packets = packets.astype(np.uint64)
+        n = np.add.reduceat(packets, start).astype(np.int64) if len(start) else n
+        total, squares = digits_of_products(total, packets), digits_of_products(squares, packets)
+    smallest, largest = np.zeros_like(n), np.zeros_like(n)
+    sums = np.zeros((2, len(n)), np.int64), np.zeros((3, len(n)), np.int64)
+    if len(start):
+        smallest[:], largest[:] = np.minimum.reduceat(x, start), np.maximum.reduceat(x, start)
+        for into, digits in zip(sums, (total, squares)):
+            for i, digit in enumerate(digits):
+                into[i] = np.add.reduceat(digit, start)
+    return Moments(n, smallest, largest, sums[0].T, sums[1].T)
+
+
+def digits_of_products(digits, packets):
+    """The digits of a number in base 2^32, each below 2^32, multiplied by packets (n,) below 2^32: one digit more."""
+    products = [digit * packets for digit in digits]        # below 2^64
+    low, high = [p & LOW_32 for p in products], [p >> BITS_32 for p in products]
+    return [low[0], *(a + b for a, b in zip(low[1:], high)), high[-1]]
+
+
+def moments_of_counts(x):
+    """Moments of sets of one sample each, x (sets,) packets in [0, MOST_PACKETS)."""
+    if len(x) and x.max() >= MOST_PACKETS:
+        raise ValueError(f"a host's packets to one port or address must be fewer than 2^48, got {x.max()}")
+    x = x.astype(np.uint64)
+    low, high = x & LOW_32, x >> BITS_32                    # x^2 = low^2 + 2 low high 2^32 + high^2 2^64
+    square, mixed = low * low, np.uint64(2) * low * high
+    squares = [square & LOW_32, (square >> BITS_32) + (mixed & LOW_32), (mixed >> BITS_32) + high * high]
+    x = x.astype(np.int64)
+    return Moments(np.ones_like(x), x, x, np.stack([low, high]).astype(np.int64).T,
+                   np.stack(squares).astype(np.int64).T)
+
+
+def merge(parts, group, n_groups):
+    """Moments of unions: set i of `parts` goes into group[i] in [0, n_groups)."""
+    most, least = np.iinfo(np.int64).max, np.iinfo(np.int64).min
+    n, low, high = np.zeros(n_groups, np.int64), np.full(n_groups, most), np.full(n_groups, least)
+    np.add.at(n, group, parts.n)
+    np.minimum.at(low, group, parts.low)
+    np.maximum.at(high, group, parts.high)
+    total, squares = np.zeros((2, n_groups), np.int64), np.zeros((3, n_groups), np.int64)
+    for sums, digits in ((total, parts.total), (squares, parts.squares)):
+        for into, digit in zip(sums, digits.T):
+            if digit.any():                                 # the highest are 0, but for counts and rows of many packets
+                np.add.at(into, group, digit)
+    return Moments(n, low, high, total.T, squares.T)

@@ -32,8 +32,9 @@ class BipartiteGraph(NamedTuple):
 def build_graph(src, port, min_packets=5, top_ports=2500, packets=None):
     """The day's graph, and the order that sorts its packets by edge (paper 2, 3, 3.1).
 
-    Hosts with fewer than `min_packets` packets are dropped first; of what is left, the `top_ports` ports with the
-    most packets are nodes of their own (ties: the lower port) and all others fold into OTHER.
+    Hosts with fewer than `min_packets` packets are dropped first (the released code drops those with 5 too); of what is
+    left, the `top_ports` ports with the most packets are nodes of their own (ties: the lower port), and all others fold
+    into OTHER.
 
     src (n,) unsigned addresses and port (n,) integers in [0, OTHER], one entry per packet, in any order; with packets
     (n,) in [1, 2^32) an entry stands for so many. Returns (BipartiteGraph, order): order (n_kept,) int64 lists the
@@ -136,7 +137,8 @@ def stable_sort(key, bound):
         return key[order], order
     packed = key.astype(np.uint64)
     packed <<= np.uint64(bits)
-    packed |= np.arange(len(key), dtype=np.uint64)
+    for i in range(0, len(key), 1 << 16):                   # positions are made in the cache
+        packed[i : i + (1 << 16)] |= np.arange(i, min(i + (1 << 16), len(key)), dtype=np.uint64)
     packed.sort()
     key = (packed >> np.uint64(bits)).view(np.int64)
     packed &= np.uint64((1 << bits) - 1)
@@ -197,7 +199,7 @@ def count_non_edges(n_hosts, n_ports, n_edges):
 
 
 def sample_negatives(edge_host, edge_port, n_hosts, n_ports, n, generator):
-    """`n` negative edges: pairs drawn uniformly from V_A x V_B, all distinct, none an edge (paper section 2).
+    """`n` negative edges: pairs of V_A x V_B, none an edge (paper 2), drawn uniformly and all distinct (ours).
 
     Non-edges are numbered 0, 1, ... in order of (host, port), and distinct numbers are drawn. Edge i, in that order,
     has code_i - i non-edges before it; so the non-edge of number r has the code r + #{i : code_i - i <= r}.
@@ -208,10 +210,10 @@ def sample_negatives(edge_host, edge_port, n_hosts, n_ports, n, generator):
     """
     if n < 0:
         raise ValueError(f"expected 0 negatives or more, got {n}")
-    n_ports = max(1, int(n_ports))
-    code = edge_host * n_ports + edge_port                  # (E,) ascending
+    free, n_ports = count_non_edges(n_hosts, n_ports, len(edge_host)), max(1, int(n_ports))
+    code = edge_host.long() * n_ports + edge_port           # (E,) ascending
     before = code - torch.arange(len(code), device=code.device)
-    number = distinct_numbers(n, count_non_edges(n_hosts, n_ports, len(code)), generator, code.device)
+    number = distinct_numbers(n, free, generator, code.device)
     code = number + torch.searchsorted(before, number, right=True)
     return code // n_ports, code % n_ports
 
@@ -220,7 +222,8 @@ def distinct_numbers(n, bound, generator, device):
     """`n` distinct numbers of 0..bound-1 in random order, or all of them if there are no more: (m,) int64.
 
     More are drawn with replacement than needed, and the first n that repeat no earlier draw are taken. Repeats are
-    about Poisson(n^2 / 2 bound); with a margin of 8 standard deviations too many come with p < 1e-13.
+    about Poisson(n^2 / 2 bound), 1.6 times that with the repeats among the draws added for them; more than the
+    margin of 8 standard deviations has a probability below 1e-13.
     """
     if 4 * n >= bound:
         return torch.randperm(bound, generator=generator, device=device)[:n]

@@ -17,8 +17,12 @@ UNKNOWN = 0
 
 
 def standardize(x):
-    """Every dimension of x (n, E) to mean 0 and standard deviation 1 over the rows (released code); a constant one to
-    0. Returns (n, E) in x's dtype."""
+    """Every dimension of x (n, E) to mean 0 and deviation 1 over the rows (released code), a constant one to 0.
+
+    Returns (n, E): float64 or float32 as x, float32 for narrower floats, float64 for whole numbers.
+    """
+    if x.dtype not in (torch.float32, torch.float64):
+        x = x.float() if x.is_floating_point() else x.double()
     constant = (x == x[:1]).all(0)                          # exactly: its float mean may be off by a rounding
     x = (x - mean_of_rows(x)).masked_fill(constant, 0)
     deviation = mean_of_rows(x.square()).sqrt()
@@ -33,6 +37,8 @@ def mean_of_rows(x):
 @torch.no_grad()
 def nearest(x, k, queries=None, query_block=512, block=16384):
     """The k rows of x (n, E) nearest to each query by cosine: (similarity (q, k), neighbours (q, k) int64).
+
+    The paper has k = 3; the cosine is the released code's.
 
     queries (q, E), or None for x itself, where no row is among its own neighbours. A zero row is similar 0 to
     everything. Fewer than k candidates: as many columns as there are. No gradients.
@@ -120,8 +126,7 @@ def vote(labels, neighbours):
         return torch.full((len(neighbours),), UNKNOWN, device=labels.device), \
             torch.zeros(len(neighbours), device=labels.device)
     votes = labels[neighbours].contiguous()                 # (q, k)
-    ordered = votes.sort(dim=1)[0]                          # equal ones side by side: nothing is as long as the classes
-    count = torch.searchsorted(ordered, votes, right=True) - torch.searchsorted(ordered, votes)  # (q, k) for each label
+    count = sum((votes == votes[:, i, None]).long() for i in range(votes.shape[1]))  # (q, k) votes for each one's label
     most, at = count.max(dim=1)[0], count.argmax(dim=1)     # argmax: the first, thus the nearest
     return votes.gather(1, at[:, None])[:, 0], most / neighbours.shape[1]
 

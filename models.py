@@ -50,7 +50,7 @@ class NodeRows(nn.Module):
         return A_hat @ z + self.b                           # (N, out)   propagate
 
     def grow(self, n, generator):
-        """`n` more rows, uniform with the variance 1 / out (the input of a node is one-hot, its fan-in 1).
+        """`n` more rows, uniform with the variance 1 / out (ours), which does not depend on how many there are.
 
         What goes with W grows apart: an optimizer's moments, see training.grow; saved weights load into as many rows.
         """
@@ -74,7 +74,9 @@ class GCN(nn.Module):
 
 
 class GRU(nn.Module):
-    """Gated recurrent unit in the form of Chung et al., as torch.nn.GRU computes it (the paper is silent on the form).
+    """Gated recurrent unit as torch.nn.GRU computes it: the reset gate comes after the product with U_n.
+
+    That is the released code's form; the paper cites Chung et al. and gives no formula.
 
         r = sigmoid(x W_r + b_r + h U_r + c_r)        u = sigmoid(x W_u + b_u + h U_u + c_u)
         n = tanh(x W_n + b_n + r * (h U_n + c_n))     h' = (1 - u) * n + u * h
@@ -86,9 +88,10 @@ class GRU(nn.Module):
     def __init__(self, n_in, n_out):
         super().__init__()
         bound = n_out**-0.5                                 # as torch.nn.GRU
-        for name, shape in {"W": (n_in, 3 * n_out), "b": (3 * n_out,),
-                            "U": (n_out, 3 * n_out), "c": (3 * n_out,)}.items():
-            setattr(self, name, nn.Parameter(nn.init.uniform_(torch.empty(shape), -bound, bound)))
+        self.W = nn.Parameter(torch.empty(n_in, 3 * n_out).uniform_(-bound, bound))
+        self.b = nn.Parameter(torch.empty(3 * n_out).uniform_(-bound, bound))
+        self.U = nn.Parameter(torch.empty(n_out, 3 * n_out).uniform_(-bound, bound))
+        self.c = nn.Parameter(torch.empty(3 * n_out).uniform_(-bound, bound))
 
     def forward(self, x):
         """x (steps, N, n_in) -> h (N, E) after the last step; h = 0 before the first."""
@@ -100,17 +103,18 @@ class GRU(nn.Module):
     def step(self, x_W, h):
         """x_W (N, 3 E), the step's x W + b, and h (N, E) -> h' (N, E)."""
         x_r, x_u, x_n = x_W.chunk(3, dim=1)                 # (N, E) each
-        h_r, h_u, h_n = torch.addmm(self.c, h, self.U).chunk(3, dim=1)  # h U + c
-        r = (x_r + h_r).sigmoid_()                          # reset gate; in place: nothing else needs the sum
-        u = (x_u + h_u).sigmoid_()                          # update gate
-        n = torch.addcmul(x_n, r, h_n).tanh_()              # candidate, x_n + r * h_n
-        return torch.lerp(n, h, u)                          # (1 - u) * n + u * h
+        h_r, h_u, h_n = (h @ self.U + self.c).chunk(3, dim=1)
+        r = torch.sigmoid(x_r + h_r)                        # reset gate
+        u = torch.sigmoid(x_u + h_u)                        # update gate
+        n = torch.tanh(x_n + r * h_n)                       # candidate
+        return (1 - u) * n + u * h
 
 
 class ActiveNorm(nn.Module):
     """Batch normalization by the statistics of the nodes given, the day's active ones; no running averages.
 
-    Training and inference do the same (released code; the paper is silent). z (N, E) -> (N, E).
+    Training and inference do the same (released code; the paper is silent). Over day t's nodes: ours, the released code
+    takes those of the whole month. z (N, E) -> (N, E).
     """
 
     def __init__(self, width, eps=1e-5):
@@ -138,9 +142,9 @@ class StaticEmbedder(nn.Module):
         self.norm = ActiveNorm(n_out)
 
     def forward(self, window):
-        return self.norm(self.outputs(window))              # (N, E)
+        return self.norm(self.before_norm(window))              # (N, E)
 
-    def outputs(self, window):
+    def before_norm(self, window):
         """What is normalized, (N, E)."""
         [(A_hat, x, node)] = window.days
         z = self.gcn(A_hat, x).index_select(0, node)        # (N, gcn_out)
@@ -152,7 +156,8 @@ class TemporalEmbedder(nn.Module):
 
     Called with a window, whose `days` are H + 1 tuples (A_hat, x, node), oldest first -> embeddings (N_t, E) of the
     nodes active on day t, the last. A_hat (N_s, N_s) and x as GCN takes them; node (N_t,) int64 is the row of each node
-    of day t on day s. A node absent on day s has its own self-loop alone and zero features there.
+    of day t on day s. A node absent on day s has its own self-loop alone and zero features there. Today is one of the
+    days, as in the paper's equation (the released code leaves it out for gcn-gru).
     """
 
     def __init__(self, n_features=37, hidden=1024, gcn_out=512, n_out=128):
@@ -162,16 +167,19 @@ class TemporalEmbedder(nn.Module):
         self.norm = ActiveNorm(n_out)
 
     def forward(self, window):
-        return self.norm(self.outputs(window))              # (N_t, E)
+        return self.norm(self.before_norm(window))              # (N_t, E)
 
-    def outputs(self, window):
+    def before_norm(self, window):
         """What is normalized: the GRU's states (N_t, E) after day t."""
         z = [self.gcn(A_hat, x).index_select(0, node) for A_hat, x, node in window.days]  # (N_t, gcn_out) each
         return self.gru(torch.stack(z))                     # (N_t, E)
 
 
 class LinkPredictor(nn.Module):
-    """The pretext task's head: concat(z_host, z_port) -> 64, ReLU -> 2 -> log-softmax (paper 4.1)."""
+    """The pretext task's head: concat(z_host, z_port) -> 64, ReLU -> 2 -> log-softmax.
+
+    64 and 2 neurons: paper 4.1; concatenation, ReLU and log-softmax: released code.
+    """
 
     def __init__(self, n_in=128, hidden=64):
         super().__init__()

@@ -6,9 +6,10 @@
     Learner     a network, its optimizer, its random stream
     Progress    a learner on its way through the days: all that its next day needs
 
-    gcn         static        a fresh model for every day, up to 50 epochs, early stop after 3 without improvement
+    gcn         static        a fresh model for every test day, up to 50 epochs, early stop after 3 without improvement
     gcn-gru     frozen        one model, trained likewise on the windows of days H+1..M, then frozen
     i-gcn       incremental   one model; each day goes on from yesterday's weights and optimizer, H = 0
+                              (the released code's stops learning after the first day)
     i-gcn-gru   incremental   the same with windows of H + 1 days
 
 Day by day: `take` the day in, let one of the strategies learn from it, `embed_day`. Imports graph and models.
@@ -75,23 +76,12 @@ class Network(nn.Module):
 
     def window(self, snapshots):
         """The Window that ends on the last of `snapshots`, oldest first."""
-        today, device = snapshots[-1], self.device
-        days = []
+        today, days = snapshots[-1], []
         for day in snapshots:
-            node = graphs.node_positions(day.graph, today.graph)
-            absent = node < 0                               # with their self-loop alone, after the day's N nodes
-            N, n_absent = len(day.A_hat.indptr) - 1, int(absent.sum())
-            if day.x is None:                               # each with its own row of W
-                x = torch.from_numpy(np.concatenate([day.row, today.row[absent]]))
-                node[absent] = N + np.arange(n_absent)
-            else:                                           # all with zero features: one node for all of them
-                n_absent = min(n_absent, 1)
-                x = torch.from_numpy(np.concatenate([day.x, np.zeros((n_absent, day.x.shape[1]), day.x.dtype)]))
-                node[absent] = N
-            loops = scipy.sparse.identity(n_absent, np.float32)
-            A_hat = scipy.sparse.block_diag([day.A_hat, loops], format="csr") if n_absent else day.A_hat
-            days.append((graphs.as_torch(A_hat, device), x.to(device), torch.from_numpy(node).to(device)))
-        return Window(days, *edges_of(today.graph, device))
+            A_hat, x, node = with_absent_nodes(day, today)
+            days.append((graphs.as_torch(A_hat, self.device), torch.from_numpy(x).to(self.device),
+                         torch.from_numpy(node).to(self.device)))
+        return Window(days, *edges_of(today.graph, self.device))
 
     def forward(self, window, host, port):
         """Loss and accuracy of the pretext task on the window's last day with the negatives (host, port), (n,) each."""
@@ -125,6 +115,27 @@ class Network(nn.Module):
         return self.head.last.bias.device
 
 
+def with_absent_nodes(day, today):
+    """The day with today's nodes that were absent behind its own: (A_hat, x, node), node (N_t,) the place of each of
+    today's nodes.
+
+    An absent node has its self-loop alone, and zero features, so that its output is ReLU(b1) W2 + b2: one node stands
+    for all of them. Without features each has its own row of W.
+    """
+    node = graphs.node_positions(day.graph, today.graph)
+    absent, N = node < 0, day.A_hat.shape[0]
+    if not absent.any():
+        return day.A_hat, day.row if day.x is None else day.x, node
+    if day.x is None:
+        n_absent, x = absent.sum(), np.concatenate([day.row, today.row[absent]])
+        node[absent] = N + np.arange(n_absent)
+    else:
+        n_absent, x = 1, np.concatenate([day.x, np.zeros((1, day.x.shape[1]), day.x.dtype)])
+        node[absent] = N
+    loops = scipy.sparse.identity(n_absent, np.float32)
+    return scipy.sparse.block_diag([day.A_hat, loops], format="csr"), x, node
+
+
 def edges_of(graph, device):
     """The last five fields of a Window that ends on the graph's day."""
     n_hosts, n_ports = len(graph.hosts), len(graph.ports)
@@ -152,7 +163,10 @@ class Progress:
 
 
 def new_learner(seed, device, make, optimizer=torch.optim.Adam, learning_rate=1e-3, weight_decay=5e-3):
-    """A fresh learner, its weights and its random stream from `seed` alone; make() is its Network on the CPU."""
+    """A fresh learner, its weights and its random stream from `seed` alone; make() is its Network on the CPU.
+
+    Learning rate and weight decay: released code.
+    """
     with torch.random.fork_rng(devices=[]):                 # leaves torch's global generator as it was
         torch.default_generator.manual_seed(seed)           # torch.manual_seed would seed CUDA's too, for good
         network = make().to(device)
@@ -162,7 +176,8 @@ def new_learner(seed, device, make, optimizer=torch.optim.Adam, learning_rate=1e
 
 
 def train(learner, windows, epochs, patience=None, negatives=1, log=None):
-    """Self-supervised training on the windows, one full-batch Adam step per window and epoch (paper 4.1).
+    """Self-supervised training on the windows: epochs and patience of paper 4.1, one full-batch Adam step per window
+    and epoch (released code).
 
     patience: stop after so many epochs without a better training accuracy (mean over the epoch's windows) and go
     back to the weights with which the best epoch ended; None: always `epochs` epochs. `negatives`: non-edges per
@@ -183,6 +198,7 @@ def train(learner, windows, epochs, patience=None, negatives=1, log=None):
             log(epoch, *result.tolist())
         if best is None or result[1] > best[1]:
             best, stale = result, 0
+            # the accuracy is that before the epoch's steps, the weights are those after them
             kept = {name: value.clone() for name, value in learner.network.state_dict().items()}
         else:
             stale += 1
@@ -255,9 +271,9 @@ def static(progress, fresh_learner, epochs, negatives=1, log=None):
 
 def frozen(progress, epochs, negatives=1, log=None):
     """gcn-gru, called on day M = train_days alone: trained on all windows of the days kept, which end on H+1..M."""
-    ends = range(len(progress.past) - progress.history)
-    result = train(progress.learner, [window_of(progress, ago) for ago in reversed(ends)], epochs, PATIENCE,
-                   negatives, log)
+    n_windows = len(progress.past) - progress.history
+    windows = [window_of(progress, ago) for ago in reversed(range(n_windows))]  # oldest first
+    result = train(progress.learner, windows, epochs, PATIENCE, negatives, log)
     progress.trained = result is not None
     return result
 

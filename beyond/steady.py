@@ -55,6 +55,7 @@ class Memory(NamedTuple):
 
 # -- T and W from sums, the axes from T and W --------------------------------------------------------------------------
 
+@torch.no_grad()
 def moments(x, xbar, n):
     """The Sums of one day's hosts: x (n_hosts, E), and xbar (n_hosts, E) and n (n_hosts,) before that day.
 
@@ -160,11 +161,13 @@ def new_memory(width, device="cpu"):
     return Memory(Sums(zeros, 0, zeros, 0), none, zeros[:0], none.double(), none)
 
 
+@torch.no_grad()
 def step(memory, x, hosts, day, f=0.9, shrinkage=0.03):
     """One day after the other, in one process: (z, surprise, memory after the day), as `follow` gives them."""
     return follow(memory, moments(x, *recall(memory, hosts)), x, hosts, day, f, shrinkage)
 
 
+@torch.no_grad()
 def follow(memory, today, x, hosts, day, f=0.9, shrinkage=0.03, weighted=True):
     """The day's (z (n_hosts, E), surprise (n_hosts,), memory after the day), today included in all of them.
 
@@ -172,6 +175,8 @@ def follow(memory, today, x, hosts, day, f=0.9, shrinkage=0.03, weighted=True):
     that of any day before. today: the Sums of the whole day, `moments` of all processes' hosts added up, where x and
     hosts may be one process's share. weighted False: z = R^T xbar, without the factor. Nothing depends on later days.
     """
+    if not 0 <= f <= 1:
+        raise ValueError(f"f must lie in [0, 1], got {f}")
     xbar, n = recall(memory, hosts)
     axes = find_axes(add(memory.sums, today), shrinkage)
     moved = surprise(axes, x, xbar, n)
@@ -218,9 +223,11 @@ def forget(memory, before):
 def addresses(hosts, device):
     """Hosts' addresses as an int64 tensor, from one or from a numpy array of whole numbers. Errors as in `recall`."""
     hosts = torch.as_tensor(hosts.astype(np.int64) if isinstance(hosts, np.ndarray) else hosts, device=device)
-    if hosts.is_floating_point() or not (hosts[1:] > hosts[:-1]).all():
-        raise ValueError(f"hosts must be whole numbers, ascending and distinct, got {hosts.dtype} {tuple(hosts.shape)}")
-    return hosts
+    whole = not (hosts.is_floating_point() or hosts.dtype == torch.bool)
+    if not whole or hosts.ndim != 1 or (hosts[:1] < 0).any() or not (hosts[1:] > hosts[:-1]).all():
+        raise ValueError("hosts must be addresses, whole numbers of 0 or more, ascending and distinct, got "
+                         f"{hosts.dtype} {tuple(hosts.shape)}")
+    return hosts.long()
 
 
 def places(memory, hosts):

@@ -15,16 +15,15 @@ AT_A_TIME = 1 << 16  # packets that are counted at once
 def node_features(edge_host, edge_port, weight, n_hosts, n_ports, address, fields, order, packets=None):
     """As features.node_features, which says what the arguments are; order is needed."""
     contacted, per_address, per_edge = counts_of_edges(edge_host, weight, address, fields, order, packets)
-    return features.statistics(features.count(edge_host, edge_port, weight, n_hosts, n_ports, contacted, per_address,
-                                              per_edge))
+    counts = features.count(edge_host, edge_port, weight, n_hosts, n_ports, contacted, per_address, per_edge)
+    return features.feature_columns(counts)
 
 
 def counts_of_edges(edge_host, weight, address, fields, order, packets=None):
     """(contacted, per_address, per_edge) as features.count takes them: packets per (host, address), and the Moments of
     each field by edge."""
     weight = np.asarray(weight, np.int64)
-    columns = {"addresses": address, **fields, **({} if packets is None else {"packets": packets})}
-    features.check_columns(weight, columns, order)
+    columns = features.checked_columns(weight, address, fields, order, packets)
     records = as_records(columns)
     entries = weight if packets is None else features.entries_of_edges(weight, packets[order])
     end, edge = np.cumsum(entries), 0
@@ -38,7 +37,8 @@ def counts_of_edges(edge_host, weight, address, fields, order, packets=None):
         for name in fields:
             parts[name].append(features.moments_of_runs(part[name], start[edges] - first,
                                                         None if packets is None else part["packets"]))
-    per_edge = {name: features.Moments(*map(np.concatenate, zip(*parts[name]))) for name in fields}
+    per_edge = {name: features.Moments(*(np.concatenate([part.T for part in column], axis=-1).T
+                                         for column in zip(*parts[name]))) for name in fields}
     contacted, _, per_address = features.packets_per_address(
         np.repeat(edge_host, entries), np.concatenate(addresses), None if packets is None else packets[order])
     return contacted, per_address, per_edge

@@ -109,7 +109,7 @@ def with_bias(x, W1, b1):
 
 def blocks(n, width, device):
     """Slices of 0..n-1 whose items, `width` numbers each, fill the device's AT_A_TIME; of 32 items at least."""
-    step = max(32, AT_A_TIME[device.type] // width)
+    step = max(32, AT_A_TIME["cpu" if device.type == "cpu" else "cuda"] // width)
     return [slice(start, start + step) for start in range(0, n, step)]
 
 
@@ -118,10 +118,19 @@ def rows_of(z, at):
     return z if at is None else z.index_select(0, at)
 
 
+def gru_step(gru, x_W, h):
+    """As models.GRU.step, of x_W (N, 3 E) and h (N, E), with fewer passes over memory."""
+    x_r, x_u, x_n = x_W.chunk(3, dim=1)
+    h_r, h_u, h_n = torch.addmm(gru.c, h, gru.U).chunk(3, dim=1)
+    r = (x_r + h_r).sigmoid_()                              # in place: nothing else needs the sum
+    u = (x_u + h_u).sigmoid_()
+    return torch.lerp(torch.addcmul(x_n, r, h_n).tanh_(), h, u)  # (1 - u) * n + u * h
+
+
 class StaticEmbedder(models.StaticEmbedder):
     """As the plain one; called with a fast.layout.Window."""
 
-    def outputs(self, window):
+    def before_norm(self, window):
         [day] = window.days
         W, b = followed_by(self.gcn.second, self.linear.weight.T, self.linear.bias)
         z = hidden_then(self.gcn, day, W, b)
@@ -133,7 +142,7 @@ class TemporalEmbedder(models.TemporalEmbedder):
 
     low_memory = False  # keep of each day its states alone, and compute the rest again in the backward pass
 
-    def outputs(self, window):
+    def before_norm(self, window):
         W, b = followed_by(self.gcn.second, self.gru.W, self.gru.b)
         h = W.new_zeros(1, len(self.gru.U))                 # before the first day one state for all
         for day in window.days:
@@ -146,7 +155,7 @@ class TemporalEmbedder(models.TemporalEmbedder):
     def day(self, day, h, W, b):
         """The GRU's states (states, E) after one more day, from h, those after the day before."""
         x_W = rows_of(hidden_then(self.gcn, day, W, b), day.now)  # (states, 3 E)
-        return self.gru.step(x_W, rows_of(h, day.before))
+        return gru_step(self.gru, x_W, rows_of(h, day.before))
 
 
 class LinkPredictor(models.LinkPredictor):

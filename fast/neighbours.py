@@ -24,13 +24,18 @@ class Blocks(NamedTuple):
 BLOCKS = {"cpu": Blocks(512, 16384, 2048, 1 << 20), "cuda": Blocks(8192, 65536, 16384, 1 << 29)}
 
 
+def sizes_on(device):
+    """The Blocks of a device; of another kind than these two, those of a GPU."""
+    return BLOCKS["cpu" if device.type == "cpu" else "cuda"]
+
+
 @torch.no_grad()
 def nearest(x, k, queries=None, query_block=None, block=None):
     """As knn.nearest; blocks that are None are those of BLOCKS.
 
     Memory: query_block x block similarities. Where x is searched among itself both blocks are of `block` rows.
     """
-    sizes, itself = BLOCKS[x.device.type], queries is None
+    sizes, itself = sizes_on(x.device), queries is None
     query_block = sizes.queries if query_block is None else query_block
     block = (sizes.itself if itself else sizes.candidates) if block is None else block
     knn.check(x, k, queries, query_block, block)
@@ -74,7 +79,7 @@ def similarities(x, query, diagonal, both, buffer):
     columns, H = by_groups(query), whole_groups(m) // GROUP
     s = buffer[: whole_groups(n) * H * GROUP].view(-1, GROUP, GROUP, H)
     of_queries, of_candidates = s.new_empty(len(s), GROUP, H), s.new_empty(len(s), GROUP, H) if both else None
-    tile = max(1, BLOCKS[x.device.type].product // (GROUP * GROUP * H))  # groups of a product
+    tile = max(1, sizes_on(x.device).product // (GROUP * GROUP * H))  # groups of a product
     for i in range(0, len(s), tile):                        # each tile's maxima while it is in the cache
         rows, groups = slice(i * GROUP, (i + tile) * GROUP), slice(i, i + tile)
         part = s[groups]

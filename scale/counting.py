@@ -105,7 +105,7 @@ def own_features(traffic, graph, order, host, port):
     counts = features.count(graph.edge_host, graph.edge_port, graph.weight, len(graph.hosts), len(graph.ports),
                             contacted, traffic.count[known], fields, host, port)
     ports = summed({"": counts.port_hosts, **counts.port_fields})
-    return features.statistics(counts._replace(port_hosts=ports.pop(""), port_fields=ports))
+    return features.feature_columns(counts._replace(port_hosts=ports.pop(""), port_fields=ports))
 
 
 def summed(moments):

@@ -63,14 +63,14 @@ class StaticEmbedder(fast.models.StaticEmbedder):
     """As the fast one, on a window of this module's Network."""
 
     def forward(self, window):
-        return normalized(self.norm, self.outputs(window), window.n_ports)
+        return normalized(self.norm, self.before_norm(window), window.n_ports)
 
 
 class TemporalEmbedder(fast.models.TemporalEmbedder):
     """As the fast one, on a window of this module's Network."""
 
     def forward(self, window):
-        return normalized(self.norm, self.outputs(window), window.n_ports)
+        return normalized(self.norm, self.before_norm(window), window.n_ports)
 
 
 class Network(fast.network.Network):

@@ -33,7 +33,8 @@ def start(device="cpu"):
 
 def started():
     """How many processes torchrun started; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE") or 1)
+    world = os.environ.get("WORLD_SIZE", "")
+    return int(world) if world.isdigit() and "RANK" in os.environ else 1
 
 
 def stop():

@@ -213,7 +213,7 @@ def _walk_records(data, size, order, header):
 def _next_capture(data, position, odd, at, size, broken):
     """Where in ``data[:size]`` another capture begins, or None. Its header looks like an odd record, or it stands where
     the walk stopped at a break; behind a capture that is cut it is within one of the last records before these."""
-    for begin in position[odd][:MAX_ODD].tolist() + [at] * broken:
+    for begin in position[odd][:MAX_ODD].tolist() + ([at] if broken else []):
         head = data[begin : begin + 12]
         if head[:8] in STARTS or (head[:4] == PCAPNG and head[8:] in BYTE_ORDER):
             return begin

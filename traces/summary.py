@@ -69,7 +69,8 @@ class Summary:
         lines += [f"no packets from {first} to {last}" for first, last in self.gaps[:SHOWN]]
         if more := self.gaps[SHOWN:]:
             days = sum((last - first).days + 1 for first, last in more)
-            lines.append(f"no packets on {days:,} more day{'s' * (days > 1)}, {more[0][0]} to {more[-1][1]}")
+            noun = "days" if days > 1 else "day"
+            lines.append(f"no packets on {days:,} more {noun}, {more[0][0]} to {more[-1][1]}")
         return lines
 
     @property

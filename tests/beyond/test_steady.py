@@ -366,7 +366,7 @@ def test_bad_arguments_are_refused():
         steady.moments(x[0], x[0], x[0])
     with pytest.raises(ValueError, match="expected x"):
         steady.step(memory, x[1:], hosts, day)
-    with pytest.raises(ValueError, match="hosts must be whole numbers, ascending and distinct"):
+    with pytest.raises(ValueError, match="hosts must be addresses, whole numbers of 0 or more, ascending and distinct"):
         steady.recall(memory, hosts[::-1])
     with pytest.raises(ValueError, match=r"ascending and distinct, got torch[.]float64"):
         steady.recall(memory, torch.tensor([1.0, 2.0]).double())
