@@ -345,7 +345,7 @@ def run(args, say, warn, summary=None):
     began, way = time.perf_counter(), scale.way(args.device)
     summary = (summary or packets.Summary()) if args.input else None
     if way.writes:
-        files.check_folder(args.out)
+        files.check_folder(args.out, daily=bool(args.state))
     with kept(args, way) as (past, read_before):
         days, truth = inputs.read(args, summary, way, past.last, read_before)
         for line in result.opening(args, truth):

@@ -102,8 +102,9 @@ def end_of_day(file, last, step=1 << 20):
     return 0
 
 
-def check_folder(folder):
-    """Make the folder that a run writes to. Raises ValueError where files could not be made in it later."""
+def check_folder(folder, daily=True):
+    """Make the folder that a run writes to. Raises ValueError where files could not be made in it later, and where it
+    holds the files of daily runs, which one that is not `daily` would remove."""
     try:
         for path in (folder, folder / "embeddings"):
             path.mkdir(parents=True, exist_ok=True)
@@ -113,6 +114,9 @@ def check_folder(folder):
             raise IsADirectoryError(f"{taken[0]} is a folder")
     except OSError as error:
         raise ValueError(f"--out {folder}: expected a folder to write to: {error}") from None
+    if not daily and (folder / "hosts.csv").exists():
+        raise ValueError(f"--out {folder}: expected another folder, this one holds hosts.csv of daily runs, whose "
+                         "files a run without --state would remove")
 
 
 def remove_earlier(folder, last=None):

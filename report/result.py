@@ -85,6 +85,10 @@ def tell(args, truth, rows, result, seconds, first_test):
         yield (f"{args.neighbors} nearest neighbours (leave one out) on {len(tested)} test days, "
                f"{tested[0]} to {tested[-1]}")
         yield from words.table(result)
+        small = len(truth.names) - 1 - len(result["classes"])
+        if small:
+            yield (f"{small} of {len(truth.names) - 1} classes have 10 active hosts or fewer on every test day: they "
+                   "count as Unknown")
     if tested:
         yield words.agreement_line(result)
     written = ["report.json", f"{len(tested)} days of embeddings"]
@@ -102,7 +106,8 @@ def check_days(rows, args, first_test):
     if len(rows) < first_test:
         windows = f" (windows of --history + 1 = {args.history + 1} days)" if args.history else ""
         raise ValueError(f"{len(rows)} days of traffic, expected at least {first_test}: --train-days "
-                         f"{args.train_days}{windows} and a day to test")
+                         f"{args.train_days}{windows} and a day to test; for fewer days give a smaller --train-days, "
+                         "or a model without a window")
     if not any(row["embedded"] for row in rows):
         few = " and ".join(name for name, column in (("one host", "hosts"), ("one port", "ports"))
                            if max(row[column] for row in rows) == 1)

@@ -72,6 +72,16 @@ def test_with_and_without_a_state_are_the_same_model(capsys, tmp_path, daily):
         assert all(with_state[file] == value for file, value in without.items())
 
 
+def test_a_run_without_a_state_leaves_the_files_of_daily_runs_alone(capsys, tmp_path, daily):
+    """Where daily runs write, a run without --state ends with one line, and every file stays."""
+    arguments = daily("days", more=["--model", "features"])
+    run(capsys, *arguments)
+    before, at = files_of(tmp_path / "days"), arguments.index("--state")
+    line = error_of(capsys, *arguments[:at], *arguments[at + 2:])
+    assert "hosts.csv of daily runs" in line
+    assert files_of(tmp_path / "days") == before
+
+
 # -- killed and resumed ------------------------------------------------------------------------------------------------
 
 def test_killed_anywhere_and_started_again(tmp_path, daily):
