@@ -4,5 +4,7 @@
     fixed_gcn   a graph convolution that is never trained: `--model fixed-gcn`
     views       what neighbours are searched in: a model's embeddings as they are, or steady behaviour
     ranks       features scaled by rank, so that heavy tails do not matter
+    campaigns   groups of hosts that act alike, by density (HDBSCAN): `--campaigns`
+    partitions  how far two groupings agree: adjusted Rand, adjusted mutual information
     subnets     subnet agreement, a yardstick that needs no labels
 """

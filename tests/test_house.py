@@ -28,8 +28,8 @@ ARROWS = {  # room or flat file: what of ours it may import, beside itself
     "paper": {*CORE, "training", "traces", "beyond", "baselines", "fast", "report", "daily", "command", "darkgnn"},
 }
 FLAT = [*sorted(CORE), "training", "darkgnn"]
-VENDORED = [*sorted(CORE), "beyond/steady", "beyond/fixed_gcn", "beyond/ranks", "beyond/subnets", "traces/synthetic",
-            "baselines/darkvec"]
+VENDORED = [*sorted(CORE), "beyond/steady", "beyond/fixed_gcn", "beyond/ranks", "beyond/subnets",
+            "beyond/campaigns", "beyond/partitions", "traces/synthetic", "baselines/darkvec"]
 UNKNOWN_TO_FLAT_FILES = r"\b(processes|torchrun|all_reduce|all_sum|twins?|low_memory|shard\w*|distributed)\b"
 
 
