@@ -31,7 +31,7 @@ import training
 from baselines import days as darkvec
 from beyond import fixed_gcn, views
 from command import flags, speak
-from daily import changes, memory, state
+from daily import campaigns, changes, memory, state
 from daily import hosts as host_table
 from fast.precision import matmul_precision
 from report import files, result, scores, words
@@ -41,7 +41,7 @@ from traces import inputs, packets
 IN_STATE = (  # the settings that a state goes with
     "model", "no_node_features", "steady", "history", "hidden_width", "gcn_width", "embedding_width", "head_width",
     "train_days", "epochs", "negatives", "learning_rate", "weight_decay", "top_ports", "min_packets", "seed", "device",
-    "precision")
+    "precision", "campaigns", "campaign_size", "campaign_memory")
 
 
 class Forms(NamedTuple):
@@ -208,7 +208,9 @@ def follow(days, truth, args, way, past, say, warn, expected, save=None):
     last = None if save is None else str(past.last or "")
     rows, runs = [], [[] for _ in past.models]
     with (files.rows_of_days(args.out / "predictions.csv", files.PREDICTION_COLUMNS, last) as predictions,
-          files.rows_of_days(args.out / "changes.csv", changes.CHANGE_COLUMNS, last) as changed):
+          files.rows_of_days(args.out / "changes.csv", changes.CHANGE_COLUMNS, last) as changed,
+          files.rows_of_days(args.out / "campaigns.csv", campaigns.CAMPAIGN_COLUMNS, last) as grouped,
+          files.rows_of_days(args.out / "campaign_hosts.csv", campaigns.HOST_COLUMNS, last) as members):
         start = time.perf_counter()
         for day in days:                                    # traces -> graph, features, labels
             if not rows:
@@ -220,11 +222,18 @@ def follow(days, truth, args, way, past, say, warn, expected, save=None):
             before, now = changes.enter(past, way.everyone(day.graph.hosts), truth, found, scored)
             row = {**result.row_of(day, int((before.last < 0).sum())), **result.learned(learned),
                    **result.scored(scored, truth.names)}
+            groups = None
+            if args.campaigns and found:
+                groups = campaigns.enter(past, day, truth.names, found[0], args.campaign_size, args.campaign_memory)
+                row["campaigns"] = groups.quality
             if way.writes:
                 if begins(args, past, rows, found):
                     files.remove_earlier(args.out)
                 if found:
                     result.write_day(day.date, found[0], scored[0], truth, predictions, args.out)
+                if groups:
+                    grouped(groups.lines)
+                    members(groups.host_lines)
                 if save and not rows:
                     changes.begin_changes(args.out, last)
                 if save:
@@ -241,6 +250,8 @@ def follow(days, truth, args, way, past, say, warn, expected, save=None):
             end = time.perf_counter()
             row["seconds"], start = round(end - start, 3), end
             say(words.day_line(row, words.time_left(rows, expected())))
+            for line in groups.told if groups else ():
+                say(line)
     return rows, runs
 
 

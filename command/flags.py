@@ -11,7 +11,7 @@ from traces import packets, synthetic
 
 SWITCH = {"action": "store_true", "default": argparse.SUPPRESS}
 NOT_GIVEN = {  # the flags of which --help tells no default
-    **dict.fromkeys(("input", "labels", "year", "steady", "epochs", "state", "forget_days")),
+    **dict.fromkeys(("input", "labels", "year", "steady", "epochs", "state", "forget_days", "campaigns")),
     **dict.fromkeys(("mirai", "no_tunnels", "strict", "no_node_features", "plain", "low_memory", "quiet"), False)}
 
 
@@ -66,6 +66,13 @@ def argument_parser(models, about):
     add("--weight-decay", type=non_negative_float, default=5e-3, metavar="X", help="of Adam")
     add("--neighbors", type=positive, default=3, metavar="K", help="nearest neighbours that vote")
 
+    add = parser.add_argument_group("campaigns").add_argument
+    add("--campaigns", **SWITCH, help="beyond the paper: each day's hosts in groups that act alike, by density, "
+        "with numbers that they keep from day to day")
+    add("--campaign-size", type=group_size, default=5, metavar="N", help="hosts of the smallest campaign")
+    add("--campaign-memory", type=positive, default=7, metavar="N", help="days after which a campaign that is gone is "
+        "forgotten")
+
     add = parser.add_argument_group("every day").add_argument
     add("--state", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="go on from this file, and keep in it "
         "what the next day needs")
@@ -108,6 +115,8 @@ def parse(argv, models, about):
     if model.steady_only:
         args.steady = args.steady or "memory"
     args.forget_days = args.forget_days or 31
+    if not args.campaigns:
+        args.campaign_size = args.campaign_memory = None
     if args.state and args.state.is_symlink():              # the file itself is locked and replaced
         args.state = args.state.resolve()
     return args
@@ -120,6 +129,8 @@ def check_flags(args, models, error):
     if args.input is None and any(of_input):
         error("--labels, --mirai, --year, --strict and --no-tunnels go with --input: the synthetic month has its own "
               "labels")
+    if args.campaigns and scale.started() > 1:
+        error("--campaigns: expected one process, which sees all packets, got several")
     if args.mirai_packets > 1 and not args.mirai:
         error("--mirai-packets goes with --mirai")
     for folder in args.input or ():
@@ -165,5 +176,6 @@ positive = number(int, lambda n: n > 0, "a positive whole number")
 year = number(int, lambda n: n in packets.YEARS, f"a year in {packets.YEARS[0]}..{packets.YEARS[-1]}")
 width = number(int, lambda n: 0 < n <= 65536, "a whole number in 1..65536")
 natural = number(int, lambda n: n >= 0, "a whole number, 0 or more")
+group_size = number(int, lambda n: n > 1, "a whole number, 2 or more")
 positive_float = number(float, lambda x: x > 0, "a positive number")
 non_negative_float = number(float, lambda x: x >= 0, "a number, 0 or more")

@@ -2,6 +2,7 @@
 
     predictions.csv             one row per host and test day, Unknown hosts too
     changes.csv, hosts.csv      of daily runs, see daily/
+    campaigns.csv, campaign_hosts.csv   with --campaigns, see daily/campaigns.py
     embeddings/YYYY-MM-DD.npz   hosts (n,) text, embeddings (n, E) float32; numpy.load reads it without pickle
     report.json                 settings, timings, scores
 
@@ -18,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 PREDICTION_COLUMNS = "date,host,label,predicted,vote_share,similarity,surprise"
-NAMES = ("report.json", "predictions.csv", "changes.csv", "hosts.csv")  # of files in the folder, beside embeddings/
+NAMES = (  # of files in the folder, beside embeddings/
+    "report.json", "predictions.csv", "changes.csv", "hosts.csv", "campaigns.csv", "campaign_hosts.csv")
 DATED = re.compile(rb"\d{4}-\d\d-\d\d,")
 UMASK = os.umask(0)  # there is no way to read it but to set it
 os.umask(UMASK)

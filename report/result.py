@@ -54,6 +54,8 @@ def check_finite(date, z):
 def write_report(args, truth, rows, runs, summary, timings):
     """report.json: the scores, and all that made them. Returns the scores' dict."""
     result = scores.summarize(runs, truth.names)
+    if args.campaigns:
+        result["campaigns"] = scores.mean_campaigns([row["campaigns"] for row in rows if row["embedded"]])
     settings = {name: [str(path) for path in value] if name in ("input", "labels") and value else
                 str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
     told = ("files", "formats", "packets", "tcp", "days", "skipped", "skipped_first", "rejected", "rejected_first",
@@ -91,9 +93,13 @@ def tell(args, truth, rows, result, seconds, first_test):
                    "count as Unknown")
     if tested:
         yield words.agreement_line(result)
+        if args.campaigns:
+            yield words.campaigns_line(result["campaigns"])
     written = ["report.json", f"{len(tested)} days of embeddings"]
     if tested and len(truth.names) > 1:
         written.append("predictions.csv")
+    if tested and args.campaigns:
+        written += ["campaigns.csv", "campaign_hosts.csv"]
     if args.state:
         written += ["changes.csv", "hosts.csv"]
     yield f"wrote {', '.join(written)} to {args.out}/ in {seconds:.1f} s"

@@ -62,6 +62,12 @@ def summarize(runs, names):
     return summary
 
 
+def mean_campaigns(days):
+    """{name: {mean, std}} over the test days, each a dict of daily.campaigns.quality."""
+    return {name: mean_std(day[name] for day in days)
+            for name in ("count", "inside", "day_to_day", "same_subnet", "chance", "labels")}
+
+
 def mean_std(values):
     """{mean, std} (population) of the numbers among `values`; None for both if there are none."""
     values = [value for value in values if value is not None and not math.isnan(value)]

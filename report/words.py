@@ -27,6 +27,17 @@ def agreement_line(summary):
     return f"subnet agreement {plus_minus(subnets)}; {subnets['chance']:.2f} by chance"
 
 
+def campaigns_line(campaigns):
+    """The campaigns of all test days, in words, from scores.mean_campaigns: how alike the groups of
+    following days are, pairs of one /24 kept together (and all pairs), how much the groups tell of the labels."""
+    mean = {name: value["mean"] for name, value in campaigns.items()}
+    parts = [f"campaigns: {mean['count']:.1f} a day, {mean['inside']:.0%} of hosts inside"]
+    parts += [form.format(**mean) for name, form in (
+        ("day_to_day", "day to day {day_to_day:.2f}"), ("same_subnet", "/24 {same_subnet:.2f} ({chance:.2f})"),
+        ("labels", "labels {labels:.2f}")) if mean[name] is not None]
+    return "; ".join(parts)
+
+
 def plus_minus(value):
     return "-" if value["mean"] is None else f"{value['mean']:.2f} ± {value['std']:.2f}"
 
