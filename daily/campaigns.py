@@ -106,8 +106,8 @@ def identify(known, hosts, label, today):
     """
     n_groups, n_known = int(label.max(initial=-1)) + 1, len(known.number)
     size = np.bincount(label[label >= 0], minlength=n_groups)
-    place = {number: i for i, number in enumerate(known.number.tolist())}
-    column = np.array([place[number] for number in known.of.tolist()], dtype=np.int64)
+    order = np.argsort(known.number)
+    column = order[np.searchsorted(known.number, known.of, sorter=order)]
     earlier = np.bincount(column, minlength=n_known)
     at = np.searchsorted(hosts, known.host)
     at[np.append(hosts, 0)[at] != known.host] = len(hosts)
@@ -135,7 +135,7 @@ def what_happened(known, shared, match, size, earlier, today):
             rows.append((next_number, event, origin, size[i], size[i], 0, today, 1))
             next_number += 1
             continue
-        joined = [j for j in free.tolist() if was_there[j] and shared[i, j] * 2 > earlier[j]]
+        joined = free[was_there[free] & (shared[i, free] * 2 > earlier[free])].tolist()
         growth = size[i] / earlier[k] - 1
         event = ("returns" if not was_there[k] else "merges" if joined else "grows" if growth > CHANGED else
                  "shrinks" if growth < -CHANGED else "continues")

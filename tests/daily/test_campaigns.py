@@ -28,7 +28,7 @@ def daily(tmp_path):
 # -- identity, by hand -------------------------------------------------------------------------------------------------
 
 def follow(*days, keep=7):
-    """(number, event, origin, hosts, gained, lost) of each campaign, by days; a day is a list of sets of hosts or None."""
+    """(number, event, origin, hosts, gained, lost) of each campaign, by days: each a list of sets of hosts, or None."""
     known, told = campaigns.NOTHING, []
     for today, groups in enumerate(days, 1):
         if groups is None:
