@@ -262,8 +262,10 @@ def quality(before, hosts, number, labels):
     _, then, now = np.intersect1d(before.active, hosts, assume_unique=True, return_indices=True)
     labelled = labels != knn.UNKNOWN
     kept, chance = partitions.pairs_kept(number, hosts >> 8)
+    pair = before.active_in[then], number[now]
+    compared = max(groups.max(initial=-1) for groups in pair) >= 0  # to find none twice is no agreement
     values = {"inside": float((number >= 0).mean()),
-              "day_to_day": partitions.adjusted_rand(before.active_in[then], number[now]),
+              "day_to_day": partitions.adjusted_rand(*pair) if compared else float("nan"),
               "same_subnet": kept, "chance": chance,
               "labels": partitions.adjusted_mutual_information(number[labelled], labels[labelled])}
     return {"count": len(np.unique(number[number >= 0])),
