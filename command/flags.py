@@ -129,8 +129,6 @@ def check_flags(args, models, error):
     if args.input is None and any(of_input):
         error("--labels, --mirai, --year, --strict and --no-tunnels go with --input: the synthetic month has its own "
               "labels")
-    if args.campaigns and scale.started() > 1:
-        error("--campaigns: expected one process, which sees all packets, got several")
     if args.mirai_packets > 1 and not args.mirai:
         error("--mirai-packets goes with --mirai")
     for folder in args.input or ():
@@ -154,7 +152,8 @@ def check_flags(args, models, error):
     if args.device == "cuda" and not torch.cuda.is_available():
         error("--device cuda: no CUDA device is available to this PyTorch")
     for flag, given in ((f"--model {args.model}", model.reads == "sequence"),
-                        ("--no-node-features", args.no_node_features), ("--plain", args.plain)):
+                        ("--no-node-features", args.no_node_features), ("--plain", args.plain),
+                        ("--campaigns", args.campaigns)):
         if given and scale.started() > 1:
             error(f"{flag} runs in one process, got {scale.started()} from torchrun")
 

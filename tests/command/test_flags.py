@@ -49,7 +49,7 @@ def test_cuda_that_is_not_there_is_refused(capsys):
     assert darkgnn.parse_arguments([]).device == "cpu"
 
 
-@pytest.mark.parametrize("flag", ["--no-node-features", "--plain", "--model=i-darkvec"])
+@pytest.mark.parametrize("flag", ["--no-node-features", "--plain", "--model=i-darkvec", "--campaigns"])
 def test_what_runs_in_one_process_is_refused_under_torchrun(capsys, monkeypatch, flag):
     """Of several processes the first says it."""
     monkeypatch.setattr(flags.scale, "started", lambda: 2)
@@ -73,6 +73,15 @@ def test_defaults_depend_on_the_model():
     assert parsed("--model", "fixed-gcn", "--steady", "whitened").steady == "whitened"
     assert parsed("--model", "i-darkvec").no_node_features is True
     assert parsed("--state", "x").forget_days == 31 and parsed("--state", "x", "--forget-days", "9").forget_days == 9
+
+
+def test_the_sizes_of_campaigns_go_with_them():
+    """Without --campaigns there are none; with it their defaults, or what is given."""
+    plain, grouped = darkgnn.parse_arguments(["--campaign-size", "9"]), darkgnn.parse_arguments(["--campaigns"])
+    assert (plain.campaigns, plain.campaign_size, plain.campaign_memory) == (None, None, None)
+    assert (grouped.campaigns, grouped.campaign_size, grouped.campaign_memory) == (True, 5, 7)
+    with pytest.raises(SystemExit):
+        darkgnn.parse_arguments(["--campaigns", "--campaign-size", "1"])
 
 
 def test_help_names_every_model_and_flag(capsys):

@@ -51,3 +51,13 @@ def test_long_lists_of_names_are_cut():
     """The first three names and how many more there are."""
     assert words.some(["a", "b", "c"]) == "a, b, c" and words.some(list("abcde")) == "a, b, c and 2 more"
     assert words.some(list("abcde"), None) == "a, b, c, d, e"
+
+
+def test_the_campaigns_of_a_run():
+    """The means of the days on which each figure was measured; what was never measured is left out."""
+    days = [{"count": 4, "inside": 0.5, "day_to_day": None, "same_subnet": 0.5, "chance": 0.25, "labels": None},
+            {"count": 5, "inside": 1.0, "day_to_day": 0.75, "same_subnet": 0.5, "chance": 0.25, "labels": None}]
+    assert words.campaigns_line(scores.mean_campaigns(days)) == \
+        "campaigns: 4.5 a day, 75% of hosts inside; day to day 0.75; /24 0.50 (0.25)"
+    assert words.campaigns_line(scores.mean_campaigns([{**days[0], "same_subnet": None}])) == \
+        "campaigns: 4.0 a day, 50% of hosts inside"
