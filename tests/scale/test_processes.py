@@ -35,7 +35,7 @@ def test_before_the_start_a_process_is_who_torchrun_says(monkeypatch):
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     """A process for which the machine has no GPU says so before it joins the others."""
-    for name, value in (("WORLD_SIZE", "4"), ("LOCAL_RANK", "2")):
+    for name, value in (("WORLD_SIZE", "4"), ("RANK", "2"), ("LOCAL_RANK", "2")):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ValueError, match="expected a GPU for each process on a machine, got 2 for process 3"):
