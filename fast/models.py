@@ -38,8 +38,8 @@ def hidden_then(gcn, day, W, b):
         z = torch.relu(torch.cat([day.A_hat @ present, absent]) + gcn.first.b)  # absent: the self-loop alone
         return day.S @ (z @ W) + b
     if day.propagate_first:
-        return PropagatedHidden.apply(day.S, day.Ax, gcn.first.W, gcn.first.b) @ W + b
-    return day.S @ HiddenProduct.apply(day.Ax, gcn.first.W, gcn.first.b, W) + b
+        return torch.addmm(b, PropagatedHidden.apply(day.S, day.Ax, gcn.first.W, gcn.first.b), W)
+    return (day.S @ HiddenProduct.apply(day.Ax, gcn.first.W, gcn.first.b, W)).add_(b)  # one (R, n_out) less to touch
 
 
 class HiddenProduct(torch.autograd.Function):
