@@ -398,8 +398,11 @@ def test_the_command_runs_as_a_script(tmp_path, firewall):
 def test_a_silent_pipe_can_be_interrupted(tmp_path):
     """Ctrl-C while standard input says nothing ends the command with 130 and one line."""
     command = [sys.executable, "darkgnn.py", "--input", "-", "--year", "2021", *TINY, "--out", tmp_path / "out"]
+    def listen():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)        # which tests that run in the background do not
+
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True) as process:
+                          text=True, preexec_fn=listen) as process:
         process.stdin.write("\n".join(firewall_lines(days=3)) + "\n")
         process.stdin.flush()
         said = process.stdout.readline()                    # it is at work
