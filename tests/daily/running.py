@@ -4,7 +4,8 @@ import datetime
 import os
 import shutil
 
-from tests.command.running import TINY, firewall_lines
+from report import files
+from tests.command.running import TINY, firewall_lines, run
 
 FIRST = datetime.date(2021, 12, 26)
 
@@ -42,3 +43,40 @@ def files_of(folder):
 
 def changes_of(folder):
     return (folder / "changes.csv").read_text()
+
+
+def stopped_after_writes(capsys, monkeypatch, tmp_path, daily, more, moments):
+    """Stop the command after so many of its writes, for each of `moments`, and run it again: all must be as in one run.
+
+    Ends where the command has no more writes. Returns (whether the last one was stopped, its moment).
+    """
+    class Stop(BaseException):
+        pass
+
+    days = range(1, 7)
+    run(capsys, *daily("calm", *days, more=more))
+    expected, write, arguments = files_of(tmp_path / "calm"), os.fsync, daily("cut", *days, more=more)
+    for moment in moments:
+        shutil.rmtree(tmp_path / "cut", ignore_errors=True)
+        (tmp_path / "cut.state").unlink(missing_ok=True)
+        left = [moment]
+
+        def counted(file, left=left):
+            write(file)
+            left[0] -= 1
+            if left[0] == 0:
+                raise Stop
+        monkeypatch.setattr(files.os, "fsync", counted)
+        try:
+            run(capsys, *arguments)
+        except Stop:
+            pass
+        finally:
+            monkeypatch.setattr(files.os, "fsync", write)
+        stopped = left[0] <= 0
+        code, _, complaint = run(capsys, *arguments)
+        assert code == 0, complaint
+        assert files_of(tmp_path / "cut") == expected, moment
+        if not stopped:
+            break
+    return stopped, moment

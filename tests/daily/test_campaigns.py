@@ -3,8 +3,6 @@
 import csv
 import datetime
 import json
-import os
-import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +11,8 @@ import torch
 
 import graph as graphs
 from daily import campaigns, memory, state
-from report import files
 from tests.command.running import error_of, firewall_run, run
-from tests.daily.running import daily_run, files_of
+from tests.daily.running import daily_run, files_of, stopped_after_writes
 
 FIXED = ["--model", "fixed-gcn", "--campaigns"]
 
@@ -188,35 +185,7 @@ def test_day_by_day_equals_all_at_once(capsys, tmp_path, daily):
 
 def test_killed_after_any_write(capsys, tmp_path, daily, monkeypatch):
     """The process stops right after one of its writes: the next run makes it good."""
-    class Stop(BaseException):
-        pass
-
-    days = range(1, 7)
-    run(capsys, *daily("calm", *days, more=FIXED))
-    expected, write, arguments = files_of(tmp_path / "calm"), os.fsync, daily("cut", *days, more=FIXED)
-    for moment in range(1, 90, 5):
-        shutil.rmtree(tmp_path / "cut", ignore_errors=True)
-        (tmp_path / "cut.state").unlink(missing_ok=True)
-        left = [moment]
-
-        def counted(file, left=left):
-            write(file)
-            left[0] -= 1
-            if left[0] == 0:
-                raise Stop
-        monkeypatch.setattr(files.os, "fsync", counted)
-        try:
-            run(capsys, *arguments)
-        except Stop:
-            pass
-        finally:
-            monkeypatch.setattr(files.os, "fsync", write)
-        stopped = left[0] <= 0
-        code, _, complaint = run(capsys, *arguments)
-        assert code == 0, complaint
-        assert files_of(tmp_path / "cut") == expected, moment
-        if not stopped:
-            break
+    stopped, moment = stopped_after_writes(capsys, monkeypatch, tmp_path, daily, FIXED, range(1, 90, 5))
     assert not stopped and moment > 20
 
 

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 from daily import changes, state
-from report import files
 from tests.command.running import ROOT, error_of, run
-from tests.daily.running import changes_of, daily_run, files_of
+from tests.daily.running import changes_of, daily_run, files_of, stopped_after_writes
 
 KILLS = int(os.environ.get("KILLS", "5"))
 
@@ -130,35 +129,8 @@ def test_what_a_killed_write_leaves_is_removed(capsys, tmp_path, daily):
 @pytest.mark.parametrize("model", [[], ["--model", "fixed-gcn"]], ids=["i-gcn-gru", "fixed-gcn"])
 def test_killed_after_any_write(capsys, tmp_path, daily, monkeypatch, model):
     """The process stops right after each of its writes in turn (day's files, state): the next run makes it good."""
-    class Stop(BaseException):
-        pass
-
-    days, step = range(1, 7), 4 if model else 1
-    run(capsys, *daily("calm", *days, more=model))
-    expected, write, arguments = files_of(tmp_path / "calm"), os.fsync, daily("cut", *days, more=model)
-    for moment in range(1, 60, step):
-        shutil.rmtree(tmp_path / "cut", ignore_errors=True)
-        (tmp_path / "cut.state").unlink(missing_ok=True)
-        left = [moment]
-
-        def counted(file, left=left):
-            write(file)
-            left[0] -= 1
-            if left[0] == 0:
-                raise Stop
-        monkeypatch.setattr(files.os, "fsync", counted)
-        try:
-            run(capsys, *arguments)
-        except Stop:
-            pass
-        finally:
-            monkeypatch.setattr(files.os, "fsync", write)
-        stopped = left[0] <= 0
-        code, _, complaint = run(capsys, *arguments)
-        assert code == 0, complaint
-        assert files_of(tmp_path / "cut") == expected, moment
-        if not stopped:
-            break
+    moments = range(1, 60, 4 if model else 1)
+    stopped, moment = stopped_after_writes(capsys, monkeypatch, tmp_path, daily, model, moments)
     assert moment > 20 and not stopped
 
 
