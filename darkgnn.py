@@ -434,4 +434,4 @@ if __name__ == "__main__":
     if sys.stdout:
         sys.stdout.reconfigure(errors="replace")            # class names come from files, the terminal may be ASCII
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files are removed
-    sys.exit(main())
+    scale.leave(main())

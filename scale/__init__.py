@@ -17,9 +17,9 @@ does. Imports graph, features, models, fast, traces and beyond; darkgnn.py and c
 from fast import alone
 from scale import shared
 from scale.network import Adam, Network
-from scale.processes import lost, rank, start, started, stop
+from scale.processes import leave, lost, rank, start, started, stop
 
-__all__ = ["Adam", "Network", "lost", "rank", "started", "stop", "way"]
+__all__ = ["Adam", "Network", "leave", "lost", "rank", "started", "stop", "way"]
 
 
 def way(device):

@@ -7,7 +7,9 @@ torchrun tells each process by its environment which one it is. With one process
 input, or a copy of it. Imports the standard library, numpy and torch.
 """
 
+import contextlib
 import os
+import sys
 from collections import Counter
 from datetime import timedelta
 
@@ -41,6 +43,17 @@ def stop():
     """Leave the group, after which the process is alone."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def leave(code):
+    """Exit with this code. While still in the group, after an error, at once: gloo's threads that wait for a process
+    which is gone would abort the interpreter's own end."""
+    if dist.is_initialized():
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):              # nobody may listen any more
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def lost(error):

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import darkgnn
+import scale
 from daily import state
 from tests.scale.ranks import by_ranks, day_of_packets, one_process
 
@@ -40,7 +41,7 @@ def command(rank, size, *arguments):
 
 def ends(rank, size, *arguments):
     """The command ends this process, and, where that is an error, the others with it, as torchrun does."""
-    sys.exit(darkgnn.main([str(part) for part in [*TINY, *arguments]]))
+    scale.leave(darkgnn.main([str(part) for part in [*TINY, *arguments]]))
 
 
 @pytest.fixture(scope="module")
