@@ -1,22 +1,17 @@
-"""The day's map: hosts as points in the plane, hosts that act alike near each other, and near where they were yesterday.
+"""The day's map: hosts as points in the plane, those alike near each other, and each near where it was yesterday.
 
-t-SNE (van der Maaten and Hinton, JMLR 2008) on the fuzzy neighbour graph of UMAP (McInnes, Healy, Melville 2018). With
-p the graph's weights scaled to a mean row sum of 1, and q(d) = 1 / (1 + d^2), the points z minimize
+t-SNE (van der Maaten and Hinton, JMLR 2008) on the fuzzy neighbour graph of UMAP (McInnes, Healy, Melville 2018): with
+p the graph's weights, scaled to a mean row sum of 1, and q(d) = 1 / (1 + d^2), the points z minimize
 
-    sum_ij p_ij log(1 + |z_i - z_j|^2) / n + log Z + G |z|^2 / 2n,      Z = sum_ij q(|z_i - z_j|), i not j
+    sum_ij p_ij log(1 + |z_i - z_j|^2) / n + log Z + 2 PULL sum_i |z_i|^2 / n,    Z = sum_ij q(|z_i - z_j|), i not j
 
     x           (n, E)   one row per host, as neighbours are searched in, by cosine
     neighbours  (n, k)   of each host the most similar others
-    z           (n,)     complex64: the points, in units of the width of q; a unit of the map is two of them
+    z           (n,)     complex64: the points; the unit of length is the width of q
 
 All points repel each other, not a sample of them: their density on a grid is convolved with the force by FFT (Linderman
-et al., Nature Methods 2019), which costs less than the attraction along the edges and leaves no noise that would make
-points wander. Each step divides a point's force by how stiffly its edges hold it. Imports torch only.
-
-The constants are those of the literature, or hold for any map: the unit of length is q's. GRID: half of q's width, the
-force is then right to a few percent. G, the pull to the middle: parts that no edge joins would drift apart for ever; it
-balances the repulsion of a typical day at the rim of its map. EARLY: exaggerated attraction (Linderman and Steinerberger,
-2019) sorts the parts before they spread.
+et al., Nature Methods 2019). That costs less than the attraction along the edges, and without the noise of a sample
+points do not wander. Each step divides the force on a point by how stiffly its edges hold it. Imports torch only.
 """
 
 import math
@@ -25,45 +20,47 @@ from functools import lru_cache
 
 import torch
 
-GRID = 0.5      # spacing of the grid
-G = 1e-4        # pull to the middle
-EARLY = 12      # attraction is so many times as strong in the first steps of a first day
-MOMENTUM = 0.8
-STEPS = (50, 150, 40)  # early and late ones of a first day, those of a later day
-LONGEST = 5     # no point goes farther in one step
-UNIT = 2        # q's widths in a unit of the map
-EDGE = 60       # of the map, in its units
-FAINT = 0.01    # points that stood in one place would never part: they start so far apart, in widths of q
+# None of these belongs to a data set: lengths are measured by the width of q, forces by that of a host's edges.
+GRID = 0.5           # spacing of the grid; the repulsion is then right to a few percent
+PULL = 1e-3          # to the middle: parts that no edge joins would drift apart for ever; 7,500 hosts span about 45
+FIRST = (4, 40), (1, 80)  # (attraction, steps): a stronger one, 4 is about UMAP's, sorts the parts, then they spread;
+LATER = (4, 30), (1, 40)  # without it parts that have come together since the day before would stay torn
+MOMENTUM = 0.8       # the literature's
+LOOSE = 0.1          # what holds a point at least: the floor of the divisor
+LONGEST = 1          # no point goes farther in one step: about the reach of q, beyond which a force says little
+FAINT = 0.01         # points in one place would stay in one place: all are shifted so far at random, which nobody sees
+EDGE = 60            # of the map
 
 
 @torch.no_grad()
-def layout(x, start=None, seed=0, neighbors=15, nearest=None):
-    """Points of the hosts x (n, E) on the map, (n, 2) float32 on the CPU, each coordinate in [-60, 60].
+def layout(x, start=None, seed=0, neighbors=15, *, nearest):
+    """Where to draw the hosts x (n, E): (n, 2) float32 on the CPU, each coordinate in [-60, 60], never nan.
 
-    start (n, 2): where hosts were on the day before, nan for new ones, which start amid their neighbours; without any
-    the first two principal axes are the start. nearest(x, k): knn.nearest or its like. The same bytes for the same
-    input and seed on a CPU; never nan. Raises ValueError for an x or start of the wrong shape, or not finite.
+    start (n, 2): where they were on the day before, nan for new ones, which start amid their neighbours; without it
+    all start on the first two principal axes. neighbors: at most; of fewer than 46 hosts a third, for where all are
+    neighbours there is nothing to show. nearest(x, k): knn.nearest or its like. The same input, seed and machine give
+    the same bytes on a CPU. Raises ValueError for an x or start of another shape, and for an x that is not finite.
     """
     n = len(x)
-    if x.ndim != 2 or not torch.isfinite(x).all():
+    if x.ndim != 2 or x.shape[1] < 1 or not torch.isfinite(x).all():
         raise ValueError(f"expected rows x (n, E) of finite numbers, got {tuple(x.shape)}")
     if start is not None and start.shape != (n, 2):
-        raise ValueError(f"expected a start ({n}, 2), got {tuple(start.shape)}")
-    if n < 2:
-        return torch.zeros(n, 2) if start is None else start.float().nan_to_num(0)
-    zero = (x == 0).all(1, keepdim=True)                    # hosts without any direction are alike: one more dimension
-    similarity, neighbours = nearest(torch.cat([x, zero], 1), neighbors)
-    edges = graph(fuzzy(similarity.float().cpu()), neighbours.cpu())
+        raise ValueError(f"expected a start of shape ({n}, 2), got {tuple(start.shape)}")
     generator = torch.Generator().manual_seed(seed)
     faint = FAINT * torch.randn(n, dtype=torch.complex64, generator=generator)
-    known = torch.zeros(n, dtype=torch.bool) if start is None else torch.isfinite(start).all(1)
-    early, late, later = STEPS
-    if known.any():
-        z = torch.view_as_complex(start.float().contiguous()) * UNIT
-        z = descend(placed(z, known, edges, principal(x)) + faint * ~known, edges, [1] * later)
+    start = torch.full((n, 2), torch.nan) if start is None else start.float().cpu()
+    known = torch.isfinite(start).all(1)
+    before = torch.view_as_complex(torch.where(known[:, None], start, 0).clamp(-EDGE, EDGE))
+    if n < 3:                                               # two points: any distance is as good as any other
+        z = torch.where(known, before, principal(x)) + faint
     else:
-        z = descend(principal(x) + faint, edges, [EARLY] * early + [1] * late)
-    return torch.view_as_real(z / UNIT).clamp(-EDGE, EDGE)
+        zero = (x == 0).all(1, keepdim=True).to(x.dtype)    # hosts without a direction are alike: they get one
+        similarity, neighbours = nearest(torch.cat([x, zero], 1), max(1, min(neighbors, (n - 1) // 3)))
+        edges = graph(fuzzy(similarity.float().cpu()), neighbours.cpu())
+        z = placed(before, known, edges, principal(x)) if known.any() else principal(x)
+        z = descend(z + faint, edges, LATER if known.any() else FIRST)
+        z = turned(z, before, known) + faint
+    return torch.view_as_real(z).clamp(-EDGE, EDGE)
 
 
 def fuzzy(similarity):
@@ -74,7 +71,7 @@ def fuzzy(similarity):
     d = (similarity[:, :1] - similarity).clamp(min=0)
     wanted = math.log2(max(2, similarity.shape[1]))
     low, high = torch.full_like(d[:, :1], 1e-6), torch.full_like(d[:, :1], 1e3)
-    for _ in range(32):                                     # bisection of log s
+    for _ in range(16):                                     # bisection of log s
         s = (low * high).sqrt()
         more = torch.exp(-d / s).sum(1, keepdim=True) > wanted
         low, high = torch.where(more, low, s), torch.where(more, s, high)
@@ -82,9 +79,9 @@ def fuzzy(similarity):
 
 
 def graph(weight, neighbours):
-    """The symmetric graph (row, CSR matrix) of weights a + b - ab, a and b the two hosts' own, with a mean row sum of 1.
+    """The symmetric graph (row, matrix): weights a + b - ab, a and b the two hosts' own, scaled to a mean row sum of 1.
 
-    row: of each entry of the matrix, in its order.
+    matrix: CSR (n, n); row: of each of its entries, in their order.
     """
     n, k = neighbours.shape
     i, j = torch.arange(n).repeat_interleave(k), neighbours.flatten()
@@ -129,21 +126,26 @@ def placed(z, known, edges, otherwise):
     return torch.where(known, z, fitted)
 
 
-def descend(z, edges, attraction):
-    """The points z (n,) after a step for each entry of `attraction`: how many times as strong the edges then are."""
+def turned(z, before, known):
+    """z turned about the middle so that the known points come as near as they can to where they were before."""
+    turn = z[known].conj() @ before[known]
+    return z * torch.where(turn == 0, 1, torch.sgn(turn))
+
+
+def descend(z, edges, stages):
+    """The points z (n,) after the steps of all stages (attraction, steps): how many times as strong the edges are."""
     (row, P), n = edges, len(z)
     column, p, Q = P.col_indices(), P.values().clone(), P.clone()
     v = torch.zeros_like(z)
-    for strength in attraction:
+    for attraction in [strength for strength, steps in stages for _ in range(steps)]:
         d = z.index_select(0, row) - z.index_select(0, column)
         torch.div(p, 1 + d.real.square() + d.imag.square(), out=Q.values())  # p q(d)
         x, y, stiff = (Q @ torch.stack([z.real, z.imag, torch.ones(n)], 1)).unbind(1)
         repulsion, Z = repel(z)
-        force = strength * (torch.complex(x, y) - stiff * z) + repulsion * (n / Z) - G * z
-        v = MOMENTUM * v + force / (strength * stiff + 0.02)
+        force = attraction * (torch.complex(x, y) - stiff * z) + repulsion * (n / Z) - PULL * z
+        v = MOMENTUM * v + force / (attraction * stiff + LOOSE)
         v = v * (LONGEST / v.abs().clamp(min=LONGEST))
         z = z + v
-        z = z - z.mean()
     return z
 
 
@@ -159,10 +161,10 @@ def repel(z):
     share = torch.stack([(1 - right) * (1 - up), right * (1 - up), (1 - right) * up, right * up])
     density = torch.zeros(4 * size * size).index_add_(0, nodes, share.flatten()).view(2 * size, -1)
     density = torch.fft.fft2(density)
-    F, q = kernels(size)
-    force = torch.fft.ifft2(density * F).flatten().index_select(0, nodes).view(4, -1)
+    force, q = kernels(size)
+    force = torch.fft.ifft2(density * force).flatten().index_select(0, nodes).view(4, -1)
     Z = ((density.real.square() + density.imag.square()) * q).mean() - len(z)
-    return (force * share).sum(0), Z.clamp(min=1e-6)
+    return (force * share).sum(0), Z.clamp(min=0.1 * len(z))  # the grid cannot tell less; few points that far apart do
 
 
 @lru_cache(maxsize=8)
@@ -171,4 +173,7 @@ def kernels(size):
     at = torch.arange(2 * size)
     at = torch.where(at < size, at, at - 2 * size) * GRID
     q = 1 / (1 + at[:, None] ** 2 + at**2)
-    return torch.fft.fft2(torch.complex(at * q * q, at[:, None] * q * q)), torch.fft.fft2(q).real.contiguous()
+    window = torch.sinc(torch.fft.fftfreq(2 * size)) ** 4   # sharing out among nodes blurs, there and back: undone here
+    window = window[:, None] * window
+    force = torch.fft.fft2(torch.complex(at * q * q, at[:, None] * q * q)) / window
+    return force, torch.fft.fft2(q).real / window
