@@ -5,6 +5,7 @@
     views       what neighbours are searched in: a model's embeddings as they are, or steady behaviour
     ranks       features scaled by rank, so that heavy tails do not matter
     campaigns   groups of hosts that act alike, by density (HDBSCAN): `--campaigns`
+    layout      the day's map: a point in the plane for each host, alike ones near each other
     partitions  how far two groupings agree: adjusted Rand, adjusted mutual information
     subnets     subnet agreement, a yardstick that needs no labels
 """

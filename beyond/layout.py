@@ -3,7 +3,9 @@
 t-SNE (van der Maaten and Hinton, JMLR 2008) on the fuzzy neighbour graph of UMAP (McInnes, Healy, Melville 2018): with
 p the graph's weights, scaled to a mean row sum of 1, and q(d) = 1 / (1 + d^2), the points z minimize
 
-    sum_ij p_ij log(1 + |z_i - z_j|^2) / n + log Z + 2 PULL sum_i |z_i|^2 / n,    Z = sum_ij q(|z_i - z_j|), i not j
+    sum_ij p_ij log(1 + |z_i - z_j|^2) / n + log Z + 2 PULL sum_i |z_i|^2 / n + 2 HOLD sum_i |z_i - z_i yesterday|^2 / n
+
+with Z = sum_ij q(|z_i - z_j|), i not j.
 
     x           (n, E)   one row per host, as neighbours are searched in, by cosine
     neighbours  (n, k)   of each host the most similar others
@@ -22,9 +24,10 @@ import torch
 
 # None of these belongs to a data set: lengths are measured by the width of q, forces by that of a host's edges.
 GRID = 0.5           # spacing of the grid; the repulsion is then right to a few percent
-PULL = 1e-3          # to the middle: parts that no edge joins would drift apart for ever; 7,500 hosts span about 45
+PULL = 1e-3          # to the middle: parts that no edge joins would drift apart for ever; 7,500 hosts span about 40
 FIRST = (4, 40), (1, 80)  # (attraction, steps): a stronger one, 4 is about UMAP's, sorts the parts, then they spread;
 LATER = (4, 30), (1, 40)  # without it parts that have come together since the day before would stay torn
+HOLD = 1e-2          # to where a host was the day before: it moves half as far, and neighbours still win
 MOMENTUM = 0.8       # the literature's
 LOOSE = 0.1          # what holds a point at least: the floor of the divisor
 LONGEST = 1          # no point goes farther in one step: about the reach of q, beyond which a force says little
@@ -50,7 +53,7 @@ def layout(x, start=None, seed=0, neighbors=15, *, nearest):
     faint = FAINT * torch.randn(n, dtype=torch.complex64, generator=generator)
     start = torch.full((n, 2), torch.nan) if start is None else start.float().cpu()
     known = torch.isfinite(start).all(1)
-    before = torch.view_as_complex(torch.where(known[:, None], start, 0).clamp(-EDGE, EDGE))
+    before = torch.view_as_complex(torch.where(known[:, None], start, 0).clamp(1 - EDGE, EDGE - 1))
     if n < 3:                                               # two points: any distance is as good as any other
         z = torch.where(known, before, principal(x)) + faint
     else:
@@ -58,8 +61,7 @@ def layout(x, start=None, seed=0, neighbors=15, *, nearest):
         similarity, neighbours = nearest(torch.cat([x, zero], 1), max(1, min(neighbors, (n - 1) // 3)))
         edges = graph(fuzzy(similarity.float().cpu()), neighbours.cpu())
         z = placed(before, known, edges, principal(x)) if known.any() else principal(x)
-        z = descend(z + faint, edges, LATER if known.any() else FIRST)
-        z = turned(z, before, known) + faint
+        z = descend(z + faint, edges, LATER if known.any() else FIRST, HOLD * known) + faint
     return torch.view_as_real(z).clamp(-EDGE, EDGE)
 
 
@@ -115,34 +117,31 @@ def placed(z, known, edges, otherwise):
     What no path joins to a known point gets its place of `otherwise`, by the affine map that suits the known ones best.
     """
     _, P = edges
+    terms = torch.stack([otherwise, otherwise.conj(), torch.ones_like(otherwise)], 1)
+    fitted = terms @ (torch.linalg.pinv(terms[known], rtol=1e-3) @ z[known])
     z = torch.where(known, z, 0)
     for _ in range(5):
         sums = P @ torch.stack([z.real, z.imag, known.float()], 1)
         found = ~known & (sums[:, 2] > 0)
         z = torch.where(found, torch.complex(sums[:, 0], sums[:, 1]) / sums[:, 2].clamp(min=1e-30), z)
         known = known | found
-    terms = torch.stack([otherwise, otherwise.conj(), torch.ones_like(otherwise)], 1)
-    fitted = terms @ (torch.linalg.pinv(terms[known], rtol=1e-3) @ z[known])
     return torch.where(known, z, fitted)
 
 
-def turned(z, before, known):
-    """z turned about the middle so that the known points come as near as they can to where they were before."""
-    turn = z[known].conj() @ before[known]
-    return z * torch.where(turn == 0, 1, torch.sgn(turn))
+def descend(z, edges, stages, hold):
+    """The points z (n,) after the steps of all stages (attraction, steps): how many times as strong the edges are.
 
-
-def descend(z, edges, stages):
-    """The points z (n,) after the steps of all stages (attraction, steps): how many times as strong the edges are."""
+    hold (n,): how strongly a point is drawn to where it starts.
+    """
     (row, P), n = edges, len(z)
     column, p, Q = P.col_indices(), P.values().clone(), P.clone()
-    v = torch.zeros_like(z)
+    home, v = z, torch.zeros_like(z)
     for attraction in [strength for strength, steps in stages for _ in range(steps)]:
         d = z.index_select(0, row) - z.index_select(0, column)
         torch.div(p, 1 + d.real.square() + d.imag.square(), out=Q.values())  # p q(d)
         x, y, stiff = (Q @ torch.stack([z.real, z.imag, torch.ones(n)], 1)).unbind(1)
         repulsion, Z = repel(z)
-        force = attraction * (torch.complex(x, y) - stiff * z) + repulsion * (n / Z) - PULL * z
+        force = attraction * (torch.complex(x, y) - stiff * z) + repulsion * (n / Z) - PULL * z + hold * (home - z)
         v = MOMENTUM * v + force / (attraction * stiff + LOOSE)
         v = v * (LONGEST / v.abs().clamp(min=LONGEST))
         z = z + v

@@ -29,7 +29,7 @@ ARROWS = {  # room or flat file: what of ours it may import, beside itself
 }
 FLAT = [*sorted(CORE), "training", "darkgnn"]
 VENDORED = [*sorted(CORE), "beyond/steady", "beyond/fixed_gcn", "beyond/ranks", "beyond/subnets",
-            "beyond/campaigns", "beyond/partitions", "traces/synthetic", "baselines/darkvec"]
+            "beyond/campaigns", "beyond/layout", "beyond/partitions", "traces/synthetic", "baselines/darkvec"]
 UNKNOWN_TO_FLAT_FILES = r"\b(processes|torchrun|all_reduce|all_sum|twins?|low_memory|shard\w*|distributed)\b"
 
 
