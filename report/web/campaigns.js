@@ -1,0 +1,165 @@
+// campaigns.js: the table of campaigns, and the history of the one that is selected.
+
+const MOST_ROWS = 200;     // of the table, until all are asked for
+let found = null;
+
+// All campaigns of the page: number -> {days: [day, ...], groups: [its row on each], hosts: on every day of the page}.
+function campaigns() {
+  if (found) return found;
+  found = new Map();
+  run.days.forEach((day, i) => day.groups.forEach((group) => {
+    if (!found.has(group.campaign)) {
+      found.set(group.campaign, {days: [], groups: [], hosts: new Array(run.days.length).fill(0)});
+    }
+    const one = found.get(group.campaign);
+    one.days.push(i);
+    one.groups.push(group);
+    one.hosts[i] = group.hosts;
+  }));
+  return found;
+}
+
+// "23:0.61/0.05 2323:0.30/0" -> [["23", 0.61, 0.05], ...]
+function sharesOf(text) {
+  return text.split(" ").filter(Boolean).map((part) => {
+    const colon = part.lastIndexOf(":");
+    return [part.slice(0, colon), ...part.slice(colon + 1).split("/").map(Number)];
+  });
+}
+
+const percent = (share) => `${Math.round(100 * share)}%`;
+const namedPort = (text) => /^\d+$/.test(text) ? portText(Number(text)) : text;
+
+function apartText(group) {
+  if (!group.apart) return sharesOf(group.ports || "").map(([port, here]) => `${namedPort(port)} ${percent(here)}`).join(", ");
+  return sharesOf(group.apart).map(([port, here, elsewhere]) =>
+    `${namedPort(port)} ${percent(here)}, elsewhere ${percent(elsewhere ?? 0)}`).join("; ");
+}
+
+// Bars of hosts per day, the selected day marked.
+function spark(hosts, label) {
+  const most = Math.max(1, ...hosts), step = Math.max(3, Math.min(8, Math.floor(120 / hosts.length)));
+  return makeSvg("svg", {class: "spark", viewBox: `0 0 ${step * hosts.length} 24`, width: step * hosts.length,
+    height: 24, role: "img", "aria-label": label},
+  hosts.map((value, day) => value > 0 && makeSvg("rect", {x: step * day, width: step - 1, "data-day": day,
+    y: 24 - Math.max(1.5, 24 * value / most), height: Math.max(1.5, 24 * value / most), class: day === state.day ? "today" : ""})));
+}
+
+function sparkOf(number) {
+  const {hosts} = campaigns().get(number);
+  return spark(hosts, `Hosts of campaign ${number}: at most ${count(Math.max(...hosts))}`);
+}
+
+const COLUMNS = [          // heading, what to sort by, what a cell shows
+  ["Campaign", (group) => group.campaign, (group) => campaignLink(group.campaign)],
+  ["Event", (group) => group.event, (group) => [group.event, group.from].filter(Boolean).join(" ")],
+  ["Hosts", (group) => group.hosts, (group) => count(group.hosts)],
+  ["Hosts per day", (group) => Math.max(...campaigns().get(group.campaign).hosts), (group) => sparkOf(group.campaign)],
+  ["New", (group) => group.hosts_new, (group) => count(group.hosts_new)],
+  ["Lost", (group) => group.hosts_lost, (group) => count(group.hosts_lost)],
+  ["Ports that set it apart", apartText, apartText],
+  ["Packets", (group) => Number(group.packets) || 0, (group) => group.packets === "" ? "" : count(Number(group.packets))],
+  ["/24s", (group) => Number(group.subnets) || 0, (group) => String(group.subnets)],
+  ["Predicted", (group) => group.predicted, (group) => group.predicted],
+  ["Labels", (group) => group.labels, (group) => group.labels],
+  ["First seen", (group) => group.first_seen, (group) => group.first_seen],
+  ["Days", (group) => Number(group.days) || 0, (group) => String(group.days)],
+];
+const TEXTS = ["Event", "Ports that set it apart", "Predicted", "Labels", "First seen", "Hosts per day"];
+
+const order = {column: -1, down: true, scope: "day", all: false};
+
+// The rows that the table may show: the day's, or the last row of each campaign of the page.
+function groupsInScope() {
+  if (order.scope === "day") return run.days[state.day].groups;
+  return [...campaigns().values()].map(({groups}) => groups.at(-1));
+}
+
+function sorted(groups) {
+  if (order.column < 0) return groups;
+  const key = COLUMNS[order.column][1], sign = order.down ? -1 : 1;
+  return [...groups].sort((a, b) => {
+    const [one, other] = [key(a), key(b)];
+    return sign * (typeof one === "string" ? one.localeCompare(other) : one - other) || a.campaign - b.campaign;
+  });
+}
+
+function headOf([name], i) {
+  const mine = order.column === i;
+  const head = make("th", {scope: "col", class: TEXTS.includes(name) ? "" : "number",
+    "aria-sort": mine ? (order.down ? "descending" : "ascending") : "none"});
+  head.append(button(name, () => {
+    const down = mine ? !order.down : !TEXTS.includes(name);
+    Object.assign(order, {column: i, down});
+    drawTable();
+    byId("table").querySelectorAll("thead button")[i].focus();
+  }));
+  return head;
+}
+
+function drawTable() {
+  const groups = sorted(groupsInScope());
+  const shown = order.all ? groups : groups.slice(0, MOST_ROWS);
+  if (!groups.length) {
+    byId("table").replaceChildren(make("p", {class: "soft"}, noCampaigns()));
+    return;
+  }
+  const rows = shown.map((group) => COLUMNS.map(([name, , show], i) =>
+    make(i ? "td" : "th", {scope: i ? null : "row", class: TEXTS.includes(name) ? "" : "number"}, show(group))));
+  const table = makeTable("Campaigns", COLUMNS.map(headOf), rows, "lined");
+  [...table.querySelectorAll("tbody tr")].forEach((line, i) => {
+    line.classList.toggle("chosen", shown[i].campaign === state.campaign);
+  });
+  const rest = groups.length - shown.length;
+  byId("table").replaceChildren(table, ...(rest
+    ? [button(`Show ${count(rest)} more`, () => { order.all = true; drawTable(); })] : []));
+}
+
+function noCampaigns() {
+  const day = run.days[state.day];
+  if (!day.embedded) return `No campaigns on ${day.date}: the model was still learning.`;
+  return `No campaigns on ${day.date}.`;
+}
+
+// What the selected campaign did, day by day, and its hosts on the selected day.
+function drawCampaign() {
+  const one = campaigns().get(state.campaign);
+  if (!one) return byId("campaign").replaceChildren();
+  const rows = one.groups.map((group, i) => [link({day: one.days[i], campaign: state.campaign}, run.days[one.days[i]].date),
+    [group.event, group.from].filter(Boolean).join(" "), count(group.hosts), `+${count(group.hosts_new)}`,
+    `−${count(group.hosts_lost)}`, apartText(group)]).reverse();
+  byId("campaign").replaceChildren(make("div", {class: "card"},
+    make("div", {class: "heading"}, make("h3", {}, `Campaign ${state.campaign}`),
+      button("Close", () => { go({campaign: 0}); byId("campaigns").focus(); })),
+    make("div", {class: "halves"},
+      makeTable(`Campaign ${state.campaign} by day`, ["Day", "Event", "Hosts", "New", "Lost", "Ports that set it apart"],
+        rows, "lined"),
+      make("div", {}, make("h4", {}, `Its hosts on ${run.days[state.day].date}`), memberList()))));
+}
+
+function memberList() {
+  const {map: first, shown} = run.days[state.day], members = [];
+  for (let point = first; first >= 0 && point < first + shown; point++) {
+    if (column.campaign[point] === state.campaign) members.push(point);
+  }
+  if (!members.length) return make("p", {class: "soft"}, "None.");
+  const most = 60, rest = members.length - most;
+  return make("p", {class: "addresses"}, members.slice(0, most).map((point) => [hostLink(hostOfPoint(state.day, point)), " "]).flat(),
+    rest > 0 && make("span", {class: "soft"}, `and ${count(rest)} more`));
+}
+
+function startCampaigns() {
+  if (!hasCampaigns()) {
+    byId("scope").hidden = true;
+    byId("table").replaceChildren(make("p", {class: "soft"},
+      "This run looked for no campaigns: with --campaigns it groups hosts that act together."));
+    return;
+  }
+  choose(byId("scope"), {day: "the day", page: "all days"}, "day", (scope) => {
+    Object.assign(order, {scope, column: -1});
+    drawTable();
+  });
+  const refresh = () => { drawTable(); drawCampaign(); };
+  refresh();
+  watch("day campaign", refresh);
+}

@@ -1,0 +1,27 @@
+// main.js: reads the run, draws the map first and the rest after it.
+
+async function start() {
+  await readRun();
+  Object.assign(state, defaults(), partsOf(location.hash));
+  byId("title").textContent = run.title;
+  byId("settings").textContent = run.settings;
+  byId("bar").hidden = byId("main").hidden = false;
+  startMap();
+  startSteering();
+  startDays();
+  startNews();
+  startHosts();
+  startCampaigns();
+  startPorts();
+  startActivity();
+  startQuality();
+  followLinks();
+  document.documentElement.dataset.ready = Math.round(performance.now());
+}
+
+start().catch((error) => {
+  const old = typeof DecompressionStream === "undefined" ? "This browser is too old for this page. " : "";
+  byId("trouble").textContent = `${old}The page could not be drawn: ${error.message}`;
+  byId("trouble").hidden = false;
+  throw error;
+});
