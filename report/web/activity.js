@@ -38,6 +38,7 @@ const binOf = (place) => Math.floor(place * raster.bins / raster.hosts.length);
 
 function drawRaster() {
   const {context, width, height} = prepare(byId("raster"));
+  if (width <= raster.left || height <= raster.bottom) return;
   const wide = (width - raster.left) / run.days.length, high = height - raster.bottom;
   countActive(Math.floor(high));
   const tall = high / raster.bins;

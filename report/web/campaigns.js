@@ -1,6 +1,6 @@
 // campaigns.js: the table of campaigns, and the history of the one that is selected.
 
-const MOST_ROWS = 200;     // of the table, until all are asked for
+const MOST_ROWS = 25;      // of the table, until all are asked for
 let found = null;
 
 // All campaigns of the page: number -> {days: [day, ...], groups: [its row on each], hosts: on every day of the page}.
@@ -30,6 +30,8 @@ function sharesOf(text) {
 const percent = (share) => `${Math.round(100 * share)}%`;
 const namedPort = (text) => /^\d+$/.test(text) ? portText(Number(text)) : text;
 
+const eventText = (group) => [group.event, group.from].filter(Boolean).join(" ");
+
 function apartText(group) {
   if (!group.apart) return sharesOf(group.ports || "").map(([port, here]) => `${namedPort(port)} ${percent(here)}`).join(", ");
   return sharesOf(group.apart).map(([port, here, elsewhere]) =>
@@ -50,22 +52,22 @@ function sparkOf(number) {
   return spark(hosts, `Hosts of campaign ${number}: at most ${count(Math.max(...hosts))}`);
 }
 
-const COLUMNS = [          // heading, what to sort by, what a cell shows
-  ["Campaign", (group) => group.campaign, (group) => campaignLink(group.campaign)],
-  ["Event", (group) => group.event, (group) => [group.event, group.from].filter(Boolean).join(" ")],
-  ["Hosts", (group) => group.hosts, (group) => count(group.hosts)],
-  ["Hosts per day", (group) => Math.max(...campaigns().get(group.campaign).hosts), (group) => sparkOf(group.campaign)],
-  ["New", (group) => group.hosts_new, (group) => count(group.hosts_new)],
-  ["Lost", (group) => group.hosts_lost, (group) => count(group.hosts_lost)],
-  ["Ports that set it apart", apartText, apartText],
-  ["Packets", (group) => Number(group.packets) || 0, (group) => group.packets === "" ? "" : count(Number(group.packets))],
-  ["/24s", (group) => Number(group.subnets) || 0, (group) => String(group.subnets)],
-  ["Predicted", (group) => group.predicted, (group) => group.predicted],
-  ["Labels", (group) => group.labels, (group) => group.labels],
-  ["First seen", (group) => group.first_seen, (group) => group.first_seen],
-  ["Days", (group) => Number(group.days) || 0, (group) => String(group.days)],
+const COLUMNS = [          // heading, what to sort by, what a cell shows, how it is set: number, whole (in one line), long
+  ["Campaign", (group) => group.campaign, (group) => campaignLink(group.campaign), "number"],
+  ["Event", (group) => group.event, eventText, "whole"],
+  ["Hosts", (group) => group.hosts, (group) => count(group.hosts), "number"],
+  ["Hosts per day", (group) => Math.max(...campaigns().get(group.campaign).hosts), (group) => sparkOf(group.campaign), "whole"],
+  ["New", (group) => group.hosts_new, (group) => count(group.hosts_new), "number"],
+  ["Lost", (group) => group.hosts_lost, (group) => count(group.hosts_lost), "number"],
+  ["Ports that set it apart", apartText, apartText, "long"],
+  ["Packets", (group) => Number(group.packets) || 0, (group) => group.packets === "" ? "" : count(Number(group.packets)),
+    "number"],
+  ["/24s", (group) => Number(group.subnets) || 0, (group) => String(group.subnets), "number"],
+  ["Predicted", (group) => group.predicted, (group) => group.predicted, "text"],
+  ["Labels", (group) => group.labels, (group) => group.labels, "text"],
+  ["First seen", (group) => group.first_seen, (group) => group.first_seen, "whole"],
+  ["Days", (group) => Number(group.days) || 0, (group) => String(group.days), "number"],
 ];
-const TEXTS = ["Event", "Ports that set it apart", "Predicted", "Labels", "First seen", "Hosts per day"];
 
 const order = {column: -1, down: true, scope: "day", all: false};
 
@@ -84,12 +86,12 @@ function sorted(groups) {
   });
 }
 
-function headOf([name], i) {
+function headOf([name, , , kind], i) {
   const mine = order.column === i;
-  const head = make("th", {scope: "col", class: TEXTS.includes(name) ? "" : "number",
+  const head = make("th", {scope: "col", class: kind,
     "aria-sort": mine ? (order.down ? "descending" : "ascending") : "none"});
   head.append(button(name, () => {
-    const down = mine ? !order.down : !TEXTS.includes(name);
+    const down = mine ? !order.down : kind === "number";
     Object.assign(order, {column: i, down});
     drawTable();
     byId("table").querySelectorAll("thead button")[i].focus();
@@ -104,8 +106,8 @@ function drawTable() {
     byId("table").replaceChildren(make("p", {class: "soft"}, noCampaigns()));
     return;
   }
-  const rows = shown.map((group) => COLUMNS.map(([name, , show], i) =>
-    make(i ? "td" : "th", {scope: i ? null : "row", class: TEXTS.includes(name) ? "" : "number"}, show(group))));
+  const rows = shown.map((group) => COLUMNS.map(([, , show, kind], i) =>
+    make(i ? "td" : "th", {scope: i ? null : "row", class: kind}, show(group))));
   const table = makeTable("Campaigns", COLUMNS.map(headOf), rows, "lined");
   [...table.querySelectorAll("tbody tr")].forEach((line, i) => {
     line.classList.toggle("chosen", shown[i].campaign === state.campaign);
@@ -126,7 +128,7 @@ function drawCampaign() {
   const one = campaigns().get(state.campaign);
   if (!one) return byId("campaign").replaceChildren();
   const rows = one.groups.map((group, i) => [link({day: one.days[i], campaign: state.campaign}, run.days[one.days[i]].date),
-    [group.event, group.from].filter(Boolean).join(" "), count(group.hosts), `+${count(group.hosts_new)}`,
+    eventText(group), count(group.hosts), `+${count(group.hosts_new)}`,
     `−${count(group.hosts_lost)}`, apartText(group)]).reverse();
   byId("campaign").replaceChildren(make("div", {class: "card"},
     make("div", {class: "heading"}, make("h3", {}, `Campaign ${state.campaign}`),
@@ -142,14 +144,14 @@ function memberList() {
   for (let point = first; first >= 0 && point < first + shown; point++) {
     if (column.campaign[point] === state.campaign) members.push(point);
   }
-  if (!members.length) return make("p", {class: "soft"}, "None.");
+  if (!members.length) return make("p", {class: "soft"}, "None is on the map.");
   const most = 60, rest = members.length - most;
-  return make("p", {class: "addresses"}, members.slice(0, most).map((point) => [hostLink(hostOfPoint(state.day, point)), " "]).flat(),
+  return make("p", {class: "addresses", tabindex: "0"}, members.slice(0, most).map((point) => [hostLink(hostOfPoint(state.day, point)), " "]).flat(),
     rest > 0 && make("span", {class: "soft"}, `and ${count(rest)} more`));
 }
 
 function startCampaigns() {
-  if (!hasCampaigns()) {
+  if (!run.campaigns) {
     byId("scope").hidden = true;
     byId("table").replaceChildren(make("p", {class: "soft"},
       "This run looked for no campaigns: with --campaigns it groups hosts that act together."));

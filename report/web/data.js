@@ -77,7 +77,7 @@ function rowOfPoint(day, point) {
 }
 
 const hasLabels = () => run.classes.length > 1;
-const hasCampaigns = () => run.campaigns && column.campaign !== undefined;
+const hasCampaigns = () => run.campaigns && column.campaign !== undefined;    // false also where none was found
 const hasMap = () => run.days.some((day) => day.map >= 0);
 
 // The host's last row before `day` on a day that has a map, as [day, point], or null.
@@ -89,11 +89,11 @@ function pointBefore(day, host) {
   return null;
 }
 
-// The up to three points of the day that are nearest to one, as [point, cosine].
+// The up to three hosts of the day that are nearest to one, as [host, cosine, point or -1 where it is not drawn].
 function nearest(day, point) {
   const none = column.near.BYTES_PER_ELEMENT === 2 ? 0xffff : 0xffffffff;
   return [0, 1, 2].map((i) => 3 * point + i).filter((i) => column.near[i] !== none)
-    .map((i) => [pointOf(day, rowOf(day, column.near[i])), column.similarity[i] / 255]).filter(([near]) => near >= 0);
+    .map((i) => [column.near[i], column.similarity[i] / 255, pointOf(day, rowOf(day, column.near[i]))]);
 }
 
 const campaignOf = (point) => hasCampaigns() ? column.campaign[point] : 0;

@@ -52,14 +52,12 @@ function makeTable(label, heads, rows, classes = "") {
         make("tr", {}, cell("th", {scope: "row"})(first), rest.map(cell("td", {})))))));
 }
 
-// A table of shaded cells. rows: [name, [value or null, ...]]; values lie between 0 and 1; `text` writes one.
-function shadedTable(label, heads, rows, text) {
+// A table of shaded cells. rows: [name, [value or null, ...]]; values lie between 0 and 1; `text` writes one, and
+// `depth` says how dark its cell is, from 0 to 1.
+function shadedTable(label, heads, rows, text, depth) {
   return makeTable(label, heads, rows.map(([name, values]) => [name, ...values.map((value) =>
-    value === null ? make("td", {class: "none"}) : make("td", {class: `shade${shade(value)}`}, text(value)))]), "shaded");
+    value === null ? make("td", {class: "none"}) : make("td", {class: `shade${Math.min(9, Math.ceil(9 * depth(value)))}`}, text(value)))]), "shaded");
 }
-
-// Ten shades; the square root lets small shares be seen.
-const shade = (value) => Math.min(9, Math.ceil(9 * Math.sqrt(Math.max(0, value))));
 
 // What a colour of the style sheet is in the theme that is shown.
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();

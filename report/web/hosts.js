@@ -114,7 +114,7 @@ function factsOf([day, row, point]) {
   if (point >= 0 && hasLabels()) {
     const label = column.label[point];
     fact("On a list as", label ? run.classes[label] : "none");
-    fact("Vote", classSign(column.predicted[point], !label), `${run.classes[column.predicted[point]]}, ${column.votes[point]}% of ` +
+    fact("Vote", classSign(column.predicted[point], !label), ` ${run.classes[column.predicted[point]]}, ${column.votes[point]}% of ` +
       counted(run.neighbors, "neighbour"));
   }
   if (point >= 0 && hasCampaigns()) {
@@ -132,9 +132,10 @@ function factsOf([day, row, point]) {
 function nearList(day, point) {
   const found = nearest(day, point);
   if (!found.length) return make("p", {class: "soft"}, "No other host on this day.");
-  return make("ol", {class: "near"}, found.map(([near, cosine]) => make("li", {}, hostLink(hostOfPoint(day, near), day),
+  return make("ol", {class: "near"}, found.map(([host, cosine, near]) => make("li", {}, hostLink(host, day),
     make("span", {class: "number"}, ` ${cosine.toFixed(2)}`),
-    hasLabels() && make("span", {class: "soft"}, ` ${run.classes[column.label[near] || column.predicted[near]]}`))));
+    near < 0 ? make("span", {class: "soft"}, " not drawn")
+      : hasLabels() && make("span", {class: "soft"}, ` ${run.classes[column.label[near] || column.predicted[near]]}`))));
 }
 
 // What the host was on each day that has a map, the latest first, with what changed; else the ports of each day.
@@ -143,7 +144,7 @@ function historyOf(rows) {
   if (hasLabels()) heads.push("Vote");
   if (hasCampaigns()) heads.push("Campaign");
   if (known) heads.push("Surprise");
-  heads.push("Ports", "Packets");
+  heads.push("Packets", "Ports");
   const mapped = rows.filter(([, , point]) => point >= 0);
   const lines = rows.map(([day, row, point]) => {
     const before = mapped[mapped.findIndex(([other]) => other === day) - 1]?.[2] ?? -1;
@@ -156,7 +157,8 @@ function historyOf(rows) {
       cells.push(cell(point < 0 ? "" : campaignOf(point) ? campaignLink(campaignOf(point)) : "none", differs(campaignOf)));
     }
     if (known) cells.push(make("td", {class: "number"}, point < 0 ? "" : decimals(surpriseOf(point), 1)));
-    return [...cells, portsOf(row).map(portName).join(", "), make("td", {class: "number"}, packetsOf(row))];
+    return [...cells, make("td", {class: "number"}, packetsOf(row)),
+      make("td", {class: "whole"}, portsOf(row).map(portName).join(", "))];
   }).reverse();
   const made = [make("h4", {}, "By day"), makeTable(`${names[state.host]} by day`, heads, lines, "lined")];
   if (known) {

@@ -149,7 +149,8 @@ function drawFixed(left, top) {
   context.strokeStyle = colour("--ink");
   context.lineWidth = 1;
   context.beginPath();
-  for (const [near] of nearest(map.day, point)) {
+  for (const [, , near] of nearest(map.day, point)) {
+    if (near < 0) continue;
     context.moveTo(left[i], top[i]);
     context.lineTo(left[near - map.first], top[near - map.first]);
   }

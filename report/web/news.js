@@ -3,7 +3,7 @@
 const ITEMS = 6;           // of each kind of news that are shown
 
 function figure(value, name, more = "") {
-  return make("div", {}, make("dt", {}, name), make("dd", {}, make("strong", {}, value), more && make("span", {}, more)));
+  return make("div", {}, make("dt", {}, name), make("dd", {class: "value"}, value), more && make("dd", {}, more));
 }
 
 const meanAndDeviation = (score) => score && score.mean !== null && score.mean !== undefined
@@ -14,7 +14,8 @@ function drawFigures() {
   const dates = days.length > 1 ? `${days[0].date} to ${days.at(-1).date}` : days[0].date;
   const made = [
     figure(count(days.length), days.length === 1 ? "day" : "days", dates),
-    figure(count(column.address.length), "different hosts", `${count(day.hosts)} on ${day.date}, ${count(day.new_hosts)} new`),
+    figure(count(column.address.length), "different hosts",
+      `${count(day.hosts)} on ${day.date}, ${count(day.new_hosts)} of them new`),
     figure(count(days.reduce((sum, {packets}) => sum + packets, 0)), "packets", `${count(day.packets)} on ${day.date}`),
   ];
   if (hasCampaigns()) {
@@ -23,13 +24,14 @@ function drawFigures() {
       day.embedded ? `${count(today)} on ${day.date}` : ""));
   }
   const f1 = meanAndDeviation(run.result.macro_f1), agreement = meanAndDeviation(run.result.subnet_agreement);
-  if (f1) made.push(figure(f1, "macro F1", "mean ± deviation over days"));
-  if (agreement) made.push(figure(agreement, "subnet agreement", `chance ${decimals(run.result.subnet_agreement.chance)}`));
+  if (f1) made.push(figure(f1, "macro F1", "mean ± deviation, by day"));
+  if (agreement) made.push(figure(agreement, "subnet agreement", `by chance ${decimals(run.result.subnet_agreement.chance)}`));
   byId("figures").replaceChildren(...made);
 }
 
 function drawRead() {
-  const lines = run.words.map((line) => make("li", {}, line));
+  const words = run.words.length ? run.words : ["Nothing: this is the synthetic month, made-up traffic."];
+  const lines = words.map((line) => make("li", {}, line));
   const {days, hosts} = run.left_out;
   if (days) lines.push(make("li", {}, `${counted(days, "earlier day")} not on this page.`));
   if (hosts) {
@@ -61,7 +63,7 @@ function drawNews() {
     kinds.push(newsOf("Campaigns", day.groups.map(eventItem), "No campaign on this day.", "in the table below"));
   }
   const surprising = mostSurprising(state.day);
-  if (surprising.length) kinds.push(newsOf("Most surprising hosts", surprising.map(surpriseItem), ""));
+  if (surprising.length) kinds.push(newsOf("Most surprising hosts, by how much they changed", surprising.map(surpriseItem), ""));
   if (hasLabels()) {
     kinds.push(newsOf("Hosts that changed class", changed(state.day).map(changeItem),
       "No host changed class against the last day on which it was seen."));
@@ -83,7 +85,7 @@ function eventItem(group) {
     group.hosts_lost && `−${count(group.hosts_lost)}`].filter(Boolean).join(" ");
   const about = [moves, group.predicted, group.ports && `ports ${sharesOf(group.ports).map(([port]) => port).join(", ")}`];
   return make("li", {}, campaignLink(group.campaign, `Campaign ${group.campaign}`), ` ${what}`,
-    make("span", {class: "soft"}, about.filter(Boolean).map((part) => ` · ${part}`).join("")));
+    make("span", {class: "soft"}, about.filter(Boolean).join(" · ")));
 }
 
 // Points of a day, the most surprising first, those above an ordinary day's 1 only.
@@ -96,9 +98,9 @@ function mostSurprising(day) {
 
 function surpriseItem(point) {
   const ports = portsOf(rowOfPoint(state.day, point)).map(portName).join(", ");
-  const known = hasLabels() && ` · ${run.classes[column.label[point] || column.predicted[point]]}`;
-  return make("li", {}, hostLink(hostOfPoint(state.day, point)), ` ${surpriseOf(point).toFixed(1)} times the usual change`,
-    make("span", {class: "soft"}, known || "", ports && ` · ports ${ports}`));
+  const about = [hasLabels() && run.classes[column.label[point] || column.predicted[point]], ports && `ports ${ports}`];
+  return make("li", {}, hostLink(hostOfPoint(state.day, point)), ` ${surpriseOf(point).toFixed(1)} × usual`,
+    make("span", {class: "soft"}, about.filter(Boolean).join(" · ")));
 }
 
 const changes = new Map();
@@ -119,7 +121,7 @@ function changed(day) {
 
 function changeItem([point, before, then]) {
   return make("li", {}, hostLink(hostOfPoint(state.day, point)), " ", run.classes[column.predicted[then]], " → ",
-    run.classes[column.predicted[point]], make("span", {class: "soft"}, ` · seen before on ${run.days[before].date}`));
+    run.classes[column.predicted[point]], make("span", {class: "soft"}, `seen before on ${run.days[before].date}`));
 }
 
 function startNews() {

@@ -13,7 +13,7 @@ function drawHeat() {
   const named = rows.map(([name, hosts, shares]) => [nameOfRow(name, hosts), shares.map((share) => share / 1000)]);
   const heads = ["", ...heat.ports.map((port) => make("th", {scope: "col", title: portText(port)}, portName(port)))];
   const label = `Share of the packets of each ${heatRows === "campaigns" ? "campaign" : "class"} to each port on ${date}`;
-  const table = shadedTable(label, heads, named, shareText);
+  const table = shadedTable(label, heads, named, shareText, Math.sqrt);      // the root lets small shares be seen
   table.querySelectorAll("tbody tr").forEach((line, i) => [...line.cells].slice(1).forEach((cell, j) => {
     cell.title = `${rows[i][0]}: ${(rows[i][2][j] / 10).toFixed(1)}% of its packets to port ${portText(heat.ports[j])}`;
   }));

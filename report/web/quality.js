@@ -39,10 +39,11 @@ function drawLine(name, values, x, y, dashed) {
 
 function axes(x, y, day0, bottom, top) {
   const last = run.days.length - 1, right = CHART.width - CHART.right, floor = CHART.height - CHART.bottom;
-  const lines = [0, 0.25, 0.5, 0.75, 1].map((part) => bottom + part * (top - bottom)).map((value) => [
+  const parts = /^0*\.?0*5/.test(String(top - bottom)) ? 5 : 4;
+  const lines = Array.from({length: parts + 1}, (_, i) => bottom + i * (top - bottom) / parts).map((value) => [
     makeSvg("line", {class: "grid", x1: CHART.left, x2: right, y1: y(value), y2: y(value)}),
     makeSvg("text", {class: "tick", x: CHART.left - 6, y: y(value) + 4, "text-anchor": "end"},
-      top - bottom < 0.1 ? value.toPrecision(2) : value.toFixed(2))]);
+      String(Number(value.toPrecision(3))))]);
   const days = day0 === last ? [last] : [day0, last];
   const dates = days.map((day, i) => makeSvg("text", {class: "tick", x: x(day), y: floor + 18,
     "text-anchor": days.length === 1 ? "middle" : i ? "end" : "start"}, run.days[day].date.slice(days.length > 1 && i ? 5 : 0)));
@@ -111,7 +112,8 @@ function drawScores() {
   rows.push([name("macro average", 0), [run.result.macro_f1?.mean ?? null, ...days.map((day) => day.macro_f1 ?? null)]]);
   byId("scores").replaceChildren(make("h3", {}, "F1 by class and day"),
     make("p", {class: "soft"}, "Beside each class the labelled hosts that were scored, all days together."),
-    shadedTable("F1 by class and day", ["", "mean", ...days.map(({date}) => date.slice(5))], rows, (value) => value.toFixed(2)));
+    shadedTable("F1 by class and day", ["", "mean", ...days.map(({date}) => date.slice(5))], rows, (value) => value.toFixed(2),
+      (value) => value));
 }
 
 function startQuality() {
