@@ -106,10 +106,11 @@ function startActivity() {
   orderHosts();
   canvas.style.height = `${Math.max(80, Math.min(460, 12 * hosts)) + raster.bottom}px`;
   const rows = column.host.length;
-  byId("activity-words").textContent = `${counted(hosts, "host")} from top to bottom in the order in which they were first ` +
-    `seen (dates on the left), and the days on which they came; the darker, the more of them. On average a host came on ` +
+  const words = `${counted(hosts, "host")} from top to bottom in the order in which they were first seen (dates on ` +
+    "the left), and the days on which they came; the darker, the more of them. On average a host came on " +
     `${(rows / hosts).toFixed(1)} of ${counted(run.days.length, "day")}.`;
-  canvas.setAttribute("aria-label", `Hosts by day. ${byId("activity-words").textContent}`);
+  byId("activity-words").textContent = words;
+  canvas.setAttribute("aria-label", `Hosts by day. ${words}`);
   drawRaster();
   watch("day host", drawRaster);
   whenLookChanges(drawRaster);

@@ -27,24 +27,28 @@ function sharesOf(text) {
   });
 }
 
-const percent = (share) => `${Math.round(100 * share)}%`;
+const percent = (share) => `${share && share < 0.1 ? (100 * share).toFixed(1) : Math.round(100 * share)}%`;
 const namedPort = (text) => /^\d+$/.test(text) ? portText(Number(text)) : text;
 
 const eventText = (group) => [group.event, group.from].filter(Boolean).join(" ");
 
-function apartText(group) {
-  if (!group.apart) return sharesOf(group.ports || "").map(([port, here]) => `${namedPort(port)} ${percent(here)}`).join(", ");
-  return sharesOf(group.apart).map(([port, here, elsewhere]) =>
-    `${namedPort(port)} ${percent(here)}, elsewhere ${percent(elsewhere ?? 0)}`).join("; ");
+// The ports that set a campaign apart, each with its share here and elsewhere; without those its busiest ones.
+function apartOf(group) {
+  return sharesOf(group.apart || group.ports || "").map(([port, here, elsewhere]) =>
+    [namedPort(port), `${percent(here)}${elsewhere === undefined ? "" : ` / ${percent(elsewhere)}`}`]);
 }
+const apartText = (group) => apartOf(group).flat().join(" ");
+const apartParts = (group) => apartOf(group).map(([port, shares]) =>
+  [make("span", {class: "port"}, port, make("span", {class: "soft"}, ` ${shares}`)), " "]).flat();
 
 // Bars of hosts per day, the selected day marked.
-function spark(hosts, label) {
-  const most = Math.max(1, ...hosts), step = Math.max(3, Math.min(8, Math.floor(120 / hosts.length)));
+function spark(hosts, label, room = 90) {
+  const most = Math.max(1, ...hosts), step = Math.max(3, Math.min(8, Math.floor(room / hosts.length)));
   return makeSvg("svg", {class: "spark", viewBox: `0 0 ${step * hosts.length} 24`, width: step * hosts.length,
     height: 24, role: "img", "aria-label": label},
   hosts.map((value, day) => value > 0 && makeSvg("rect", {x: step * day, width: step - 1, "data-day": day,
-    y: 24 - Math.max(1.5, 24 * value / most), height: Math.max(1.5, 24 * value / most), class: day === state.day ? "today" : ""})));
+    y: 24 - Math.max(1.5, 24 * value / most), height: Math.max(1.5, 24 * value / most),
+    class: day === state.day ? "today" : ""})));
 }
 
 function sparkOf(number) {
@@ -52,16 +56,18 @@ function sparkOf(number) {
   return spark(hosts, `Hosts of campaign ${number}: at most ${count(Math.max(...hosts))}`);
 }
 
-const COLUMNS = [          // heading, what to sort by, what a cell shows, how it is set: number, whole (in one line), long
+const APART = "Ports that set it apart: here / elsewhere";
+const COLUMNS = [          // heading, what to sort by, what a cell shows, how it is set
   ["Campaign", (group) => group.campaign, (group) => campaignLink(group.campaign), "number"],
   ["Event", (group) => group.event, eventText, "whole"],
   ["Hosts", (group) => group.hosts, (group) => count(group.hosts), "number"],
-  ["Hosts per day", (group) => Math.max(...campaigns().get(group.campaign).hosts), (group) => sparkOf(group.campaign), "whole"],
+  ["Hosts per day", (group) => Math.max(...campaigns().get(group.campaign).hosts), (group) => sparkOf(group.campaign),
+    "whole"],
   ["New", (group) => group.hosts_new, (group) => count(group.hosts_new), "number"],
   ["Lost", (group) => group.hosts_lost, (group) => count(group.hosts_lost), "number"],
-  ["Ports that set it apart", apartText, apartText, "long"],
-  ["Packets", (group) => Number(group.packets) || 0, (group) => group.packets === "" ? "" : count(Number(group.packets)),
-    "number"],
+  [APART, apartText, apartParts, "long"],
+  ["Packets", (group) => Number(group.packets) || 0,
+    (group) => group.packets === "" ? "" : count(Number(group.packets)), "number"],
   ["/24s", (group) => Number(group.subnets) || 0, (group) => String(group.subnets), "number"],
   ["Predicted", (group) => group.predicted, (group) => group.predicted, "text"],
   ["Labels", (group) => group.labels, (group) => group.labels, "text"],
@@ -107,7 +113,7 @@ function drawTable() {
     return;
   }
   const rows = shown.map((group) => COLUMNS.map(([, , show, kind], i) =>
-    make(i ? "td" : "th", {scope: i ? null : "row", class: kind}, show(group))));
+    make(i ? "td" : "th", {scope: i ? null : "row", class: kind}, [show(group)].flat())));
   const table = makeTable("Campaigns", COLUMNS.map(headOf), rows, "lined");
   [...table.querySelectorAll("tbody tr")].forEach((line, i) => {
     line.classList.toggle("chosen", shown[i].campaign === state.campaign);
@@ -127,14 +133,15 @@ function noCampaigns() {
 function drawCampaign() {
   const one = campaigns().get(state.campaign);
   if (!one) return byId("campaign").replaceChildren();
-  const rows = one.groups.map((group, i) => [link({day: one.days[i], campaign: state.campaign}, run.days[one.days[i]].date),
+  const rows = one.groups.map((group, i) => [
+    link({day: one.days[i], campaign: state.campaign}, run.days[one.days[i]].date),
     eventText(group), count(group.hosts), `+${count(group.hosts_new)}`,
-    `−${count(group.hosts_lost)}`, apartText(group)]).reverse();
+    `−${count(group.hosts_lost)}`, make("td", {}, apartParts(group))]).reverse();
   byId("campaign").replaceChildren(make("div", {class: "card"},
     make("div", {class: "heading"}, make("h3", {}, `Campaign ${state.campaign}`),
       button("Close", () => { go({campaign: 0}); byId("campaigns").focus(); })),
     make("div", {class: "halves"},
-      makeTable(`Campaign ${state.campaign} by day`, ["Day", "Event", "Hosts", "New", "Lost", "Ports that set it apart"],
+      makeTable(`Campaign ${state.campaign} by day`, ["Day", "Event", "Hosts", "New", "Lost", APART],
         rows, "lined"),
       make("div", {}, make("h4", {}, `Its hosts on ${run.days[state.day].date}`), memberList()))));
 }
@@ -146,7 +153,8 @@ function memberList() {
   }
   if (!members.length) return make("p", {class: "soft"}, "None is on the map.");
   const most = 60, rest = members.length - most;
-  return make("p", {class: "addresses", tabindex: "0"}, members.slice(0, most).map((point) => [hostLink(hostOfPoint(state.day, point)), " "]).flat(),
+  const links = members.slice(0, most).map((point) => [hostLink(hostOfPoint(state.day, point)), " "]).flat();
+  return make("p", {class: "addresses", tabindex: "0"}, links,
     rest > 0 && make("span", {class: "soft"}, `and ${count(rest)} more`));
 }
 

@@ -55,8 +55,9 @@ function makeTable(label, heads, rows, classes = "") {
 // A table of shaded cells. rows: [name, [value or null, ...]]; values lie between 0 and 1; `text` writes one, and
 // `depth` says how dark its cell is, from 0 to 1.
 function shadedTable(label, heads, rows, text, depth) {
-  return makeTable(label, heads, rows.map(([name, values]) => [name, ...values.map((value) =>
-    value === null ? make("td", {class: "none"}) : make("td", {class: `shade${Math.min(9, Math.ceil(9 * depth(value)))}`}, text(value)))]), "shaded");
+  const cell = (value) => value === null ? make("td", {class: "none"})
+    : make("td", {class: `shade${Math.min(9, Math.ceil(9 * depth(value)))}`}, text(value));
+  return makeTable(label, heads, rows.map(([name, values]) => [name, ...values.map(cell)]), "shaded");
 }
 
 // What a colour of the style sheet is in the theme that is shown.

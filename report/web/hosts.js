@@ -20,7 +20,8 @@ function offer() {
     option.addEventListener("pointerdown", (event) => { event.preventDefault(); take(host); });
     return option;
   }));
-  if (all.length > MATCHES) list.append(make("li", {class: "soft", role: "presentation"}, `and ${count(all.length - MATCHES)} more`));
+  const rest = all.length - MATCHES;
+  if (rest > 0) list.append(make("li", {class: "soft", role: "presentation"}, `and ${count(rest)} more`));
   list.hidden = !all.length;
   input.setAttribute("aria-expanded", String(Boolean(all.length)));
   input.removeAttribute("aria-activedescendant");
@@ -102,9 +103,10 @@ function drawHost() {
 // A square per day of the page, filled where the host was active.
 function daysOfHost(rows) {
   const step = 10, active = new Set(rows.map(([day]) => day));
-  return makeSvg("svg", {class: "days", viewBox: `0 0 ${step * run.days.length} 12`, width: step * run.days.length, height: 12,
-    role: "img", "aria-label": "Days on which it was active"}, run.days.map(({date}, day) => makeSvg("rect", {x: step * day + 1, y: 1, width: 8, height: 10,
-    class: `${active.has(day) ? "active" : ""}${day === state.day ? " today" : ""}`}, makeSvg("title", {}, date))));
+  const squares = run.days.map(({date}, day) => makeSvg("rect", {x: step * day + 1, y: 1, width: 8, height: 10,
+    class: `${active.has(day) ? "active" : ""}${day === state.day ? " today" : ""}`}, makeSvg("title", {}, date)));
+  return makeSvg("svg", {class: "days", viewBox: `0 0 ${step * run.days.length} 12`, width: step * run.days.length,
+    height: 12, role: "img", "aria-label": "Days on which it was active"}, squares);
 }
 
 // What the host did on the selected day, and its nearest hosts.
@@ -112,18 +114,19 @@ function factsOf([day, row, point]) {
   const facts = [];
   const fact = (name, ...value) => facts.push(make("dt", {}, name), make("dd", {}, ...value));
   if (point >= 0 && hasLabels()) {
-    const label = column.label[point];
+    const [label, vote] = [column.label[point], column.predicted[point]];
     fact("On a list as", label ? run.classes[label] : "none");
-    fact("Vote", classSign(column.predicted[point], !label), ` ${run.classes[column.predicted[point]]}, ${column.votes[point]}% of ` +
+    fact("Vote", classSign(vote, !label), ` ${run.classes[vote]}, ${column.votes[point]}% of `,
       counted(run.neighbors, "neighbour"));
   }
   if (point >= 0 && hasCampaigns()) {
-    fact("Campaign", ...(campaignOf(point) ? [campaignLink(campaignOf(point)), `, membership ${(column.membership[point] / 255).toFixed(2)}`]
-      : ["in none"]));
+    const number = campaignOf(point), membership = (column.membership[point] / 255).toFixed(2);
+    fact("Campaign", ...(number ? [campaignLink(number), `, membership ${membership}`] : ["in none"]));
   }
   fact("Busiest ports", portsOf(row).map(portText).join(", ") || "none");
   fact("Packets", `about ${packetsOf(row)}`);
-  if (point >= 0 && surpriseOf(point) !== null) fact("Surprise", `${surpriseOf(point).toFixed(1)} times the usual change`);
+  const surprise = point < 0 ? null : surpriseOf(point);
+  if (surprise !== null) fact("Surprise", `${surprise.toFixed(1)} times the usual change`);
   const made = [make("h4", {}, `On ${run.days[day].date}`), make("dl", {class: "facts"}, facts)];
   if (point >= 0) made.push(make("h4", {}, "Nearest hosts"), nearList(day, point));
   return made;
@@ -132,40 +135,44 @@ function factsOf([day, row, point]) {
 function nearList(day, point) {
   const found = nearest(day, point);
   if (!found.length) return make("p", {class: "soft"}, "No other host on this day.");
+  const known = (near) => near < 0 ? " not drawn"
+    : hasLabels() ? ` ${run.classes[column.label[near] || column.predicted[near]]}` : "";
   return make("ol", {class: "near"}, found.map(([host, cosine, near]) => make("li", {}, hostLink(host, day),
-    make("span", {class: "number"}, ` ${cosine.toFixed(2)}`),
-    near < 0 ? make("span", {class: "soft"}, " not drawn")
-      : hasLabels() && make("span", {class: "soft"}, ` ${run.classes[column.label[near] || column.predicted[near]]}`))));
+    make("span", {class: "number"}, ` ${cosine.toFixed(2)}`), make("span", {class: "soft"}, known(near)))));
 }
 
-// What the host was on each day that has a map, the latest first, with what changed; else the ports of each day.
+// What the host was on each day, the latest first, and what differs from the day before that has a map.
 function historyOf(rows) {
-  const heads = ["Day"], known = rows.some(([, , point]) => point >= 0 && surpriseOf(point) !== null);
-  if (hasLabels()) heads.push("Vote");
-  if (hasCampaigns()) heads.push("Campaign");
-  if (known) heads.push("Surprise");
-  heads.push("Packets", "Ports");
-  const mapped = rows.filter(([, , point]) => point >= 0);
-  const lines = rows.map(([day, row, point]) => {
-    const before = mapped[mapped.findIndex(([other]) => other === day) - 1]?.[2] ?? -1;
-    const cells = [link({day, host: state.host}, run.days[day].date)];
-    const differs = (value) => point >= 0 && before >= 0 && value(point) !== value(before);
-    const cell = (text, changed) => make("td", {class: changed ? "changed" : ""}, text,
-      changed && make("span", {class: "unseen"}, " (changed)"));
-    if (hasLabels()) cells.push(cell(point < 0 ? "" : run.classes[column.predicted[point]], differs((at) => column.predicted[at])));
-    if (hasCampaigns()) {
-      cells.push(cell(point < 0 ? "" : campaignOf(point) ? campaignLink(campaignOf(point)) : "none", differs(campaignOf)));
-    }
-    if (known) cells.push(make("td", {class: "number"}, point < 0 ? "" : decimals(surpriseOf(point), 1)));
-    return [...cells, make("td", {class: "number"}, packetsOf(row)),
-      make("td", {class: "whole"}, portsOf(row).map(portName).join(", "))];
-  }).reverse();
-  const made = [make("h4", {}, "By day"), makeTable(`${names[state.host]} by day`, heads, lines, "lined")];
+  const surprises = run.days.map((_, day) => pointOf(day, rowOf(day, state.host)))
+    .map((point) => point < 0 ? null : surpriseOf(point));
+  const known = surprises.some((surprise) => surprise !== null), made = [];
   if (known) {
-    const surprise = run.days.map((_, day) => { const point = pointOf(day, rowOf(day, state.host)); return point < 0 ? 0 : surpriseOf(point) ?? 0; });
-    made.unshift(make("h4", {}, "Surprise by day"), spark(surprise, `Surprise by day, at most ${Math.max(...surprise).toFixed(1)}`));
+    const most = Math.max(...surprises.map((surprise) => surprise ?? 0)).toFixed(1);
+    made.push(make("h4", {}, "Surprise by day"),
+      spark(surprises.map((surprise) => surprise ?? 0), `Surprise by day, at most ${most}`, 300));
   }
-  return made;
+  const heads = ["Day", hasLabels() && "Vote", hasCampaigns() && "Campaign", known && "Surprise", "Packets", "Ports"];
+  let before = -1;
+  const lines = rows.map(([day, row, point]) => {
+    const cells = [link({day, host: state.host}, run.days[day].date),
+      hasLabels() && changingCell(point, before, (at) => column.predicted[at], (code) => run.classes[code]),
+      hasCampaigns() && changingCell(point, before, campaignOf, (number) => number ? campaignLink(number) : "none"),
+      known && make("td", {class: "number"}, point < 0 ? "" : decimals(surprises[day], 1)),
+      make("td", {class: "number"}, packetsOf(row)),
+      make("td", {class: "whole"}, portsOf(row).map(portName).join(", "))];
+    if (point >= 0) before = point;
+    return cells.filter(Boolean);
+  });
+  return [...made, make("h4", {}, "By day"),
+    makeTable(`${names[state.host]} by day`, heads.filter(Boolean), lines.reverse(), "lined")];
+}
+
+// A cell of what a point is, marked where that is not what the point before was; empty where there is no point.
+function changingCell(point, before, value, show) {
+  if (point < 0) return make("td");
+  const differs = before >= 0 && value(point) !== value(before);
+  return make("td", {class: differs ? "changed" : ""}, show(value(point)),
+    differs && make("span", {class: "unseen"}, " (changed)"));
 }
 
 function startHosts() {

@@ -16,7 +16,9 @@ async function start() {
   startActivity();
   startQuality();
   followLinks();
-  document.documentElement.dataset.ready = Math.round(performance.now());
+  requestAnimationFrame(() => setTimeout(() => {            // all that was drawn is on the screen
+    document.documentElement.dataset.ready = Math.round(performance.now());
+  }));
 }
 
 start().catch((error) => {

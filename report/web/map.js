@@ -3,7 +3,8 @@
 const MARGIN = 24;         // pixels between the outermost host and the frame, at the least
 const map = {
   context: null, width: 0, height: 0,
-  box: null,               // of all days, so that hosts stay where they are: {x, y, width, height}, x and y the middle
+  box: null,               // of all days, so that hosts stay where they are: {x, y, width, height, least}; x and y are
+                           // its middle, least is the zoom at which every host of every day is in view
   view: {zoom: 1, x: 0, y: 0},
   day: -1, first: 0,       // the day that is drawn and its first point
   xs: [], ys: [],          // where each of its points lies, in units of the map
@@ -13,12 +14,23 @@ const map = {
   moving: null,            // where the points come from while the day changes
 };
 
+// The frame around the hosts of all days; a day that spreads far beyond the others does not make it larger than two
+// fifths more on each side.
 function boxOfAllDays() {
-  let [left, right, low, high] = [Infinity, -Infinity, Infinity, -Infinity];
-  for (const x of column.x) { if (x < left) left = x; if (x > right) right = x; }
-  for (const y of column.y) { if (y < low) low = y; if (y > high) high = y; }
-  return {x: (left + right) / 2 / UNITS, y: (low + high) / 2 / UNITS,
-    width: Math.max(1, right - left) / UNITS, height: Math.max(1, high - low) / UNITS};
+  const withMap = run.days.filter(({map: first, shown}) => first >= 0 && shown);
+  if (!withMap.length) return {x: 0, y: 0, width: 1, height: 1, least: 1};
+  const middle = (values) => values.sort((a, b) => a - b)[values.length >> 1];
+  const side = (values) => {
+    const ends = withMap.map(({map: first, shown}) => values.subarray(first, first + shown))
+      .map((some) => [some.reduce((a, b) => Math.min(a, b)) / UNITS, some.reduce((a, b) => Math.max(a, b)) / UNITS]);
+    const lows = ends.map(([low]) => low), highs = ends.map(([, high]) => high);
+    const [all, far] = [[Math.min(...lows), Math.max(...highs)], 0.4 * (middle(highs) - middle(lows))];
+    const [low, high] = [Math.max(all[0], middle(lows) - far), Math.min(all[1], middle(highs) + far)];
+    return {middle: (low + high) / 2, size: Math.max(1 / UNITS, high - low),
+      most: Math.max(1 / UNITS, 2 * Math.max(high, all[1]) - low - high, low + high - 2 * all[0])};
+  };
+  const [x, y] = [side(column.x), side(column.y)];
+  return {x: x.middle, y: y.middle, width: x.size, height: y.size, least: Math.min(x.size / x.most, y.size / y.most)};
 }
 
 // Pixels per unit of the map.
@@ -198,6 +210,16 @@ function drawLegend() {
     `none, and the class is the vote of its ${counted(run.neighbors, "nearest host")}.`;
 }
 
+// How many hosts of the day lie outside the frame when all of it is shown.
+function countOutside() {
+  const {x, y, width, height} = map.box;
+  let outside = 0;
+  for (let i = 0; i < map.xs.length; i++) {
+    if (Math.abs(map.xs[i] - x) > width / 2 + 0.01 || Math.abs(map.ys[i] - y) > height / 2 + 0.01) outside++;
+  }
+  byId("outside").textContent = outside ? `${count(outside)} of the hosts lie far outside: zoom out to see all.` : "";
+}
+
 // The line over the map that says which campaign is marked.
 function drawMarked() {
   const marked = byId("marked");
@@ -224,7 +246,7 @@ function startMap() {
   takeDay();
   resizeMap();
   choose(byId("colours"), colourings(), state.colour, (kind) => go({colour: kind}));
-  const refresh = () => { drawLegend(); drawMarked(); describeMap(); redraw(); };
+  const refresh = () => { drawLegend(); drawMarked(); countOutside(); describeMap(); redraw(); };
   refresh();
   watch("day", () => { takeDay(); refresh(); });
   watch("colour", () => { check(byId("colours"), state.colour); group(); refresh(); });

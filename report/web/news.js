@@ -25,7 +25,11 @@ function drawFigures() {
   }
   const f1 = meanAndDeviation(run.result.macro_f1), agreement = meanAndDeviation(run.result.subnet_agreement);
   if (f1) made.push(figure(f1, "macro F1", "mean ± deviation, by day"));
-  if (agreement) made.push(figure(agreement, "subnet agreement", `by chance ${decimals(run.result.subnet_agreement.chance)}`));
+  const chance = run.result.subnet_agreement?.chance;
+  if (agreement) {
+    const more = chance ? `by chance ${chance.toFixed(2)}` : "mean ± deviation, by day";
+    made.push(figure(agreement, "subnet agreement", more));
+  }
   byId("figures").replaceChildren(...made);
 }
 
@@ -63,13 +67,13 @@ function drawNews() {
     kinds.push(newsOf("Campaigns", day.groups.map(eventItem), "No campaign on this day.", "in the table below"));
   }
   const surprising = mostSurprising(state.day);
-  if (surprising.length) kinds.push(newsOf("Most surprising hosts, by how much they changed", surprising.map(surpriseItem), ""));
+  if (surprising.length) kinds.push(newsOf("Most surprising hosts", surprising.map(surpriseItem), ""));
   if (hasLabels()) {
     kinds.push(newsOf("Hosts that changed class", changed(state.day).map(changeItem),
       "No host changed class against the last day on which it was seen."));
   }
   if (!kinds.length) {
-    kinds.push(make("p", {class: "soft"}, "This run has no campaigns, no classes and no measure of surprise to tell of."));
+    kinds.push(make("p", {class: "soft"}, "This run has no campaigns, no classes and no measure of surprise."));
   }
   byId("news").replaceChildren(...kinds);
 }
@@ -83,7 +87,8 @@ function eventItem(group) {
   }[group.event] ?? `${group.event}: ${hosts}`;
   const moves = [group.hosts_new && group.event !== "new" && `+${count(group.hosts_new)}`,
     group.hosts_lost && `−${count(group.hosts_lost)}`].filter(Boolean).join(" ");
-  const about = [moves, group.predicted, group.ports && `ports ${sharesOf(group.ports).map(([port]) => port).join(", ")}`];
+  const ports = sharesOf(group.ports || "").map(([port]) => port).join(", ");
+  const about = [moves, group.predicted, ports && `ports ${ports}`];
   return make("li", {}, campaignLink(group.campaign, `Campaign ${group.campaign}`), ` ${what}`,
     make("span", {class: "soft"}, about.filter(Boolean).join(" · ")));
 }

@@ -12,13 +12,14 @@ function drawHeat() {
   }
   const named = rows.map(([name, hosts, shares]) => [nameOfRow(name, hosts), shares.map((share) => share / 1000)]);
   const heads = ["", ...heat.ports.map((port) => make("th", {scope: "col", title: portText(port)}, portName(port)))];
-  const label = `Share of the packets of each ${heatRows === "campaigns" ? "campaign" : "class"} to each port on ${date}`;
+  const kind = heatRows === "campaigns" ? "campaign" : "class";
+  const label = `Share of the packets of each ${kind} to each port on ${date}`;
   const table = shadedTable(label, heads, named, shareText, Math.sqrt);      // the root lets small shares be seen
   table.querySelectorAll("tbody tr").forEach((line, i) => [...line.cells].slice(1).forEach((cell, j) => {
     cell.title = `${rows[i][0]}: ${(rows[i][2][j] / 10).toFixed(1)}% of its packets to port ${portText(heat.ports[j])}`;
   }));
-  byId("heat").replaceChildren(make("p", {class: "soft"}, `${label}, in per cent; the ${counted(heat.ports.length, "busiest port")}.`),
-    table);
+  const words = `${label}, in per cent; the ${counted(heat.ports.length, "busiest port")}.`;
+  byId("heat").replaceChildren(make("p", {class: "soft"}, words), table);
 }
 
 // A class with its sign, or a link to a campaign, and how many hosts it has.
@@ -36,7 +37,8 @@ function shareText(share) {
 }
 
 function startPorts() {
-  const kinds = hasCampaigns() ? {classes: hasLabels() ? "Classes" : "All hosts", campaigns: "Campaigns"} : {classes: "Classes"};
+  const kinds = {classes: hasLabels() ? "Classes" : "All hosts"};
+  if (hasCampaigns()) kinds.campaigns = "Campaigns";
   if (hasCampaigns() && !hasLabels()) heatRows = "campaigns";
   choose(byId("rows"), kinds, heatRows, (kind) => { heatRows = kind; drawHeat(); });
   drawHeat();

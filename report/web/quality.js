@@ -11,7 +11,8 @@ function lineChart(title, lines, low = null, high = null) {
   const [bottom, top] = [low ?? Math.min(0, ...all), high ?? niceAbove(Math.max(...all))];
   const x = (day) => CHART.left + (CHART.width - CHART.left - CHART.right) *
     (run.days.length - 1 === day0 ? 0.5 : (day - day0) / (run.days.length - 1 - day0));
-  const y = (value) => CHART.top + (CHART.height - CHART.top - CHART.bottom) * (1 - (value - bottom) / (top - bottom || 1));
+  const y = (value) => CHART.top +
+    (CHART.height - CHART.top - CHART.bottom) * (1 - (value - bottom) / (top - bottom || 1));
   const svg = makeSvg("svg", {class: "chart", viewBox: `0 0 ${CHART.width} ${CHART.height}`, role: "img",
     "aria-label": `${title}. ${drawn.map(inWords).join(" ")}`}, axes(x, y, day0, bottom, top));
   const ends = drawn.map(({name, values, dashed}, i) => {
@@ -45,8 +46,9 @@ function axes(x, y, day0, bottom, top) {
     makeSvg("text", {class: "tick", x: CHART.left - 6, y: y(value) + 4, "text-anchor": "end"},
       String(Number(value.toPrecision(3))))]);
   const days = day0 === last ? [last] : [day0, last];
-  const dates = days.map((day, i) => makeSvg("text", {class: "tick", x: x(day), y: floor + 18,
-    "text-anchor": days.length === 1 ? "middle" : i ? "end" : "start"}, run.days[day].date.slice(days.length > 1 && i ? 5 : 0)));
+  const anchors = days.length === 1 ? ["middle"] : ["start", "end"];
+  const dates = days.map((day, i) => makeSvg("text",
+    {class: "tick", x: x(day), y: floor + 18, "text-anchor": anchors[i]}, run.days[day].date.slice(i ? 5 : 0)));
   return [...lines.flat(), ...dates];
 }
 
@@ -98,22 +100,22 @@ function drawCharts() {
 
 // F1 of each class on each day, and over the days.
 function drawScores() {
-  const days = run.days.filter(({f1}) => f1);
-  const classes = Object.entries(run.result.classes ?? {}).sort(([, a], [, b]) => (b.support ?? 0) - (a.support ?? 0));
+  const days = run.days.filter(({f1}) => f1 && Object.keys(f1).length);
+  const classes = Object.entries(run.result.classes ?? {})
+    .sort(([, a], [, b]) => (b.support ?? 0) - (a.support ?? 0) || b.days - a.days);
   if (!days.length || !classes.length) {
     const why = hasLabels() ? "No labelled class was large enough to be scored on these days."
       : "No ground truth was given: there is no F1.";
     byId("scores").replaceChildren(make("p", {class: "soft"}, why));
     return;
   }
-  const name = (text, hosts) => make("th", {scope: "row"}, text, hosts > 0 && make("span", {class: "soft number"}, ` ${count(hosts)}`));
-  const rows = classes.map(([text, {support, f1}]) =>
-    [name(text, support), [f1?.mean ?? null, ...days.map((day) => day.f1[text] ?? null)]]);
-  rows.push([name("macro average", 0), [run.result.macro_f1?.mean ?? null, ...days.map((day) => day.macro_f1 ?? null)]]);
+  const rows = classes.map(([text, {f1}]) =>
+    [text, [f1?.mean ?? null, ...days.map((day) => Object.hasOwn(day.f1, text) ? day.f1[text] : null)]]);
+  rows.push(["macro average", [run.result.macro_f1?.mean ?? null, ...days.map((day) => day.macro_f1 ?? null)]]);
   byId("scores").replaceChildren(make("h3", {}, "F1 by class and day"),
-    make("p", {class: "soft"}, "Beside each class the labelled hosts that were scored, all days together."),
-    shadedTable("F1 by class and day", ["", "mean", ...days.map(({date}) => date.slice(5))], rows, (value) => value.toFixed(2),
-      (value) => value));
+    make("p", {class: "soft"}, "The mean is that over the days on which a class was large enough to be scored."),
+    shadedTable("F1 by class and day", ["", "mean", ...days.map(({date}) => date.slice(5))], rows,
+      (value) => value.toFixed(2), (value) => value));
 }
 
 function startQuality() {

@@ -23,7 +23,8 @@ const SHAPES = [                                            // corners of a shap
 ];
 
 const colourOfSign = (sign) => sign < 0 ? "--grey" : `--sign${sign % COLOURS}`;
-const shapeOfSign = (sign) => sign < 0 ? SHAPES[0] : SHAPES[(sign % COLOURS + [0, 3, 5][Math.floor(sign / COLOURS)]) % 7];
+const shapeOfSign = (sign) => sign < 0 ? SHAPES[0]
+  : SHAPES[(sign % COLOURS + [0, 3, 5][Math.floor(sign / COLOURS)]) % SHAPES.length];
 
 // Adds a shape to the path of a canvas.
 function trace(context, shape, x, y, radius) {
@@ -35,7 +36,7 @@ function trace(context, shape, x, y, radius) {
 function drawSign(sign, hollow = false) {
   const points = shapeOfSign(sign).map(([x, y]) => `${(8 + 5 * x).toFixed(1)},${(8 + 5 * y).toFixed(1)}`).join(" ");
   return makeSvg("svg", {class: "sign", viewBox: "0 0 16 16", "aria-hidden": "true"},
-    makeSvg("polygon", {points, class: `${hollow ? "hollow" : "filled"} ${sign < 0 ? "grey" : `sign${sign % COLOURS}`}`}));
+    makeSvg("polygon", {points, class: `${hollow ? "hollow" : "filled"} sign${sign < 0 ? "less" : sign % COLOURS}`}));
 }
 
 // What hosts can be coloured by, the best one first: {name: text}.

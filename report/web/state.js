@@ -25,7 +25,7 @@ function partsOf(fragment) {
   if (given.has("host")) found.host = hostOf(given.get("host"));
   if (given.has("campaign")) found.campaign = campaigns().has(Number(given.get("campaign")))
     ? Number(given.get("campaign")) : 0;
-  if (given.get("colour") in colourings()) found.colour = given.get("colour");
+  if (Object.hasOwn(colourings(), given.get("colour") ?? "")) found.colour = given.get("colour");
   return found;
 }
 

@@ -2,18 +2,18 @@
 
 const MOST_ZOOM = 60;
 
-// Zooms by a factor about a place on the canvas, which stays where it is.
+// Zooms by a factor about a place on the canvas, which stays where it is; by 0: back to the whole frame.
 function zoomBy(factor, left = map.width / 2, top = map.height / 2) {
   const [x, y] = toMap(left, top);
-  const zoom = Math.min(MOST_ZOOM, Math.max(1, map.view.zoom * factor));
-  if (zoom === 1) Object.assign(map.view, {zoom, x: map.box.x, y: map.box.y});
+  const zoom = factor ? Math.min(MOST_ZOOM, Math.max(map.box.least, map.view.zoom * factor)) : 1;
+  if (zoom <= 1) Object.assign(map.view, {zoom, x: map.box.x, y: map.box.y});
   else {
     map.view.zoom = zoom;
     const [x2, y2] = toMap(left, top);
     map.view.x += x - x2;
     map.view.y += y - y2;
   }
-  byId("chart").style.touchAction = zoom === 1 ? "pan-y" : "none";
+  byId("chart").style.touchAction = zoom <= 1 ? "pan-y" : "none";
   hideTip();
   redraw();
 }
@@ -72,8 +72,8 @@ function followPointer(canvas) {
   });
   canvas.addEventListener("pointercancel", (event) => fingers.delete(event.pointerId));
   canvas.addEventListener("pointerleave", hideTip);
-  canvas.addEventListener("wheel", (event) => {             // at the whole view, turning back scrolls the page
-    if (event.deltaY >= 0 && map.view.zoom === 1) return;
+  canvas.addEventListener("wheel", (event) => {             // where all is in view, turning back scrolls the page
+    if (event.deltaY >= 0 && map.view.zoom <= map.box.least) return;
     event.preventDefault();
     zoomBy(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.002)), ...place(event));
   }, {passive: false});

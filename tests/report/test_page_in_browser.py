@@ -1,0 +1,562 @@
+"""report.html in a real browser, opened from disk with the network off. Skipped where there is no Chromium.
+
+Whatever the page asks for, complains of on the console, or pops up fails the test that opened it.
+"""
+
+import base64
+import contextlib
+import shutil
+
+import numpy as np
+import pytest
+
+from report import shown
+from tests.report import made_up
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+
+MARGIN = 24                                                 # of the map, as in web/map.js
+HOSTILE = ("Unknown", "<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "</script><b>bold</b>{{style}}",
+           "constructor", "__proto__", "long" * 50)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def on_screen(browser):
+    """A function (tab, spots) -> the colours (n, 3) that a screenshot of the window has at these places (n, 2)."""
+    reader = browser.new_page()
+
+    def read(tab, spots):
+        return np.array(reader.evaluate(
+            """async ([png, spots]) => {
+                const image = await createImageBitmap(await (await fetch("data:image/png;base64," + png)).blob());
+                const canvas = new OffscreenCanvas(image.width, image.height).getContext("2d");
+                canvas.drawImage(image, 0, 0);
+                return spots.map(spot => [...canvas.getImageData(...spot.map(Math.round), 1, 1).data.slice(0, 3)]);
+            }""", [base64.b64encode(tab.screenshot()).decode(), np.asarray(spots).tolist()]))
+    return read
+
+
+@pytest.fixture(scope="module")
+def days():
+    return made_up.run()
+
+
+@pytest.fixture(scope="module")
+def uri(days, tmp_path_factory):
+    return made_up.write(tmp_path_factory.mktemp("page") / "report.html", days)
+
+
+@contextlib.contextmanager
+def opened(browser, uri, fragment="", width=1280, scheme="light", **options):
+    """The page in a window of its own, drawn; fails where the page did what it must not do."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True,
+                                  reduced_motion="reduce", **options)
+    tab, wrong = context.new_page(), []
+    tab.set_default_timeout(10_000)
+    tab.on("console", lambda message: wrong.append(message.text))
+    tab.on("pageerror", lambda error: wrong.append(f"{error} {error.stack}"))
+    tab.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
+    tab.on("request", lambda request: request.url.split("#")[0] == uri or wrong.append(request.url))
+    tab.goto(uri + fragment)
+    tab.locator("html[data-ready]").wait_for()
+    yield tab
+    context.close()
+    assert not wrong
+
+
+def picture(tab):
+    """What is drawn on the map, as a text."""
+    return tab.locator("#chart").evaluate("canvas => canvas.toDataURL()")
+
+
+def until(tab, holds):
+    """Wait until a condition holds. Playwright's own way evaluates text in the page, which its policy forbids."""
+    for _ in range(100):
+        if holds():
+            return
+        tab.wait_for_timeout(20)
+    raise AssertionError("still not so after two seconds")
+
+
+def show_map(tab):
+    """Scroll the whole map into the window."""
+    tab.locator("#frame").evaluate("frame => frame.scrollIntoView({block: 'center', behavior: 'instant'})")
+
+
+def dotted(address):
+    return ".".join(str(int(address) >> shift & 255) for shift in (24, 16, 8, 0))
+
+
+def places(tab, days, day):
+    """Where the hosts of a day lie in the window, (n, 2) in pixels: one frame around the hosts of all days."""
+    frame = tab.locator("#chart").bounding_box()
+    every = np.concatenate([one.place for one in days]) / shown.UNIT
+    low, high = every.min(0), every.max(0)
+    size = np.array([frame["width"], frame["height"]])
+    scale = ((size - 2 * MARGIN) / np.maximum(1 / shown.UNIT, high - low)).min()
+    away = (days[day].place / shown.UNIT - (low + high) / 2) * scale * [1, -1]
+    return [frame["x"], frame["y"]] + size / 2 + away
+
+
+def alone(spots, least=16):
+    """Which of the spots (n, 2) have no other one within so many pixels."""
+    apart = np.hypot(*(spots[:, None] - spots[None]).transpose(2, 0, 1)) + 1e9 * np.eye(len(spots))
+    return apart.min(1) > least
+
+
+def rgb(text):
+    return np.array([int(part) for part in text[text.index("(") + 1 : -1].split(",")[:3]])
+
+
+def legend(tab):
+    """{name in the legend: (its colour, hosts today)}."""
+    chips = tab.locator(".chip").evaluate_all(
+        """chips => chips.map(chip => { const sign = chip.querySelector("polygon"), style = getComputedStyle(sign);
+            return [chip.querySelector(".name").textContent, style.fill === "none" ? style.stroke : style.fill,
+                    chip.querySelector(".number").textContent]; })""")
+    return {name: (rgb(colour), int(hosts.replace(",", ""))) for name, colour, hosts in chips}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_points_have_the_colour_of_their_class(browser, on_screen, uri, days, scheme):
+    """On a screenshot hosts on a list are filled with their class's colour, the others, by vote, are hollow."""
+    with opened(browser, uri, scheme=scheme) as tab:
+        show_map(tab)
+        day, signs = days[-1], legend(tab)
+        spots = places(tab, days, -1)
+        clear, listed = alone(spots), day.label > 0
+        seen = on_screen(tab, spots)
+        for i in np.flatnonzero(clear & listed):
+            assert np.abs(seen[i] - signs[made_up.NAMES[day.label[i]]][0]).max() <= 8
+        panel = rgb(tab.locator("#frame").evaluate("frame => getComputedStyle(frame).backgroundColor"))
+        assert (clear & listed).sum() > 5 and (clear & ~listed).sum() > 5
+        assert np.abs(seen[clear & ~listed] - panel).max() <= 8
+        for code, name in enumerate(made_up.NAMES):         # the counts beside the names
+            assert signs[name][1] == (np.where(listed, day.label, day.predicted) == code).sum()
+
+
+def test_the_mouse_says_who_and_a_click_fixes_the_host(browser, uri, days):
+    """The note beside the pointer names the host; clicked, it stays fixed while the days move; the frame stays too."""
+    with opened(browser, uri) as tab:
+        show_map(tab)
+        for day in (len(days) - 1, len(days) - 2):
+            tab.locator("#slider").fill(str(day))
+            show_map(tab)
+            spots = places(tab, days, day)
+            i = np.flatnonzero(alone(spots, 30))[0]
+            tab.mouse.move(*spots[i])
+            host = dotted(days[day].host[i])
+            assert tab.locator("#tip strong").inner_text() == host
+            note, campaign = tab.locator("#tip").inner_text(), days[day].campaign[i]
+            assert (f"Campaign {campaign}" if campaign else "In no campaign") in note
+            assert made_up.NAMES[days[day].predicted[i]] in note
+        tab.mouse.click(*spots[i])
+        assert tab.locator("#host h3").text_content() == host and f"host={host}" in tab.url
+        tab.mouse.move(1, 1)
+        assert tab.locator("#tip").is_hidden()
+        for day in range(len(days)):
+            tab.locator("#slider").fill(str(day))
+            assert tab.locator("#host h3").text_content() == host
+            active = days[day].told["date"] not in tab.locator("#host .note").all_inner_texts().__str__()
+            assert active == (days[day].host == days[-2].host[i]).any()
+
+
+def test_wheel_drag_and_buttons_move_the_map(browser, uri, days):
+    """What lies under the pointer stays there when the wheel turns, and follows a drag; ⤢ shows all again."""
+    with opened(browser, uri) as tab:
+        show_map(tab)
+        whole = picture(tab)
+        spots = places(tab, days, -1)
+        frame = tab.locator("#chart").bounding_box()
+        middle = np.array([frame["x"] + frame["width"] / 2, frame["y"] + frame["height"] / 2])
+        clear = np.flatnonzero(alone(spots, 20))
+        i = clear[np.hypot(*(spots[clear] - middle).T).argmin()]
+        scrolled = tab.evaluate("scrollY")
+        tab.mouse.move(*spots[i])
+        tab.mouse.wheel(0, -400)
+        until(tab, lambda: picture(tab) != whole)
+        tab.mouse.move(*(spots[i] + 1))
+        assert tab.locator("#tip strong").text_content() == dotted(days[-1].host[i])
+        assert tab.evaluate("scrollY") == scrolled
+        tab.mouse.down()
+        tab.mouse.move(*(spots[i] + [30, 10]), steps=4)
+        tab.mouse.move(*(spots[i] + [61, 41]), steps=4)
+        tab.mouse.up()
+        tab.mouse.move(*(spots[i] + [60, 40]))
+        assert tab.locator("#tip strong").text_content() == dotted(days[-1].host[i])
+        assert "host=" not in tab.url                       # a drag is no click
+        tab.locator("#whole").click()
+        until(tab, lambda: picture(tab) == whole)
+        tab.locator("#nearer").click()
+        until(tab, lambda: picture(tab) != whole)
+
+
+def test_two_fingers_zoom(browser, uri, days):
+    """On a touch screen a pinch zooms about its middle, and the page does not."""
+    with opened(browser, uri, width=400, has_touch=True) as tab:
+        show_map(tab)
+        whole = picture(tab)
+        frame = tab.locator("#chart").bounding_box()
+        x, y = frame["x"] + frame["width"] / 2, frame["y"] + frame["height"] / 2
+        touch = tab.context.new_cdp_session(tab)
+        for gap in (30, 40, 80, 120, 0):                    # pixels from the middle to each finger; 0: lifted
+            kind = {30: "touchStart", 0: "touchEnd"}.get(gap, "touchMove")
+            fingers = [{"x": x - gap, "y": y, "id": 0}, {"x": x + gap, "y": y, "id": 1}] if gap else []
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+        until(tab, lambda: picture(tab) != whole)
+        assert tab.evaluate("visualViewport.scale") == 1
+
+
+def test_days_move_by_slider_buttons_and_play(browser, uri, days):
+    """Each shows its day everywhere; days on which the model was still learning say that they have no map."""
+    with opened(browser, uri) as tab:
+        date, told = tab.locator("#date"), [day.told for day in days]
+        assert told[-1]["date"] in date.text_content() and tab.locator("#after").is_disabled()
+        tab.locator("#before").click()
+        assert told[-2]["date"] in date.text_content() and f"day={told[-2]['date']}" in tab.url
+        assert f"{told[-2]['hosts']} hosts on {told[-2]['date']}" in tab.locator("#chart").get_attribute("aria-label")
+        tab.locator("#slider").fill("0")
+        assert told[0]["date"] in date.text_content() and told[0]["date"] in tab.locator("#news-title").text_content()
+        assert "still learning" in tab.locator("#nomap").inner_text()
+        tab.locator("#nomap a").click()
+        assert told[1]["date"] in date.text_content() and tab.locator("#nomap").is_hidden()
+        tab.locator("#play").click()
+        tab.locator("#date", has_text=told[2]["date"]).wait_for()
+        tab.locator("#play").click()
+        assert tab.locator("#play").get_attribute("aria-pressed") == "false"
+
+
+def test_the_legend_filters(browser, on_screen, uri, days):
+    """A group that is switched off is neither drawn nor under the mouse; None and All switch all of them."""
+    with opened(browser, uri) as tab:
+        show_map(tab)
+        spots, day = places(tab, days, -1), days[-1]
+        i = np.flatnonzero(alone(spots, 20) & (day.label > 0))[0]
+        name = made_up.NAMES[day.label[i]]
+        drawn, panel = legend(tab)[name][0], np.array([255, 255, 255])
+        chip = tab.locator(".chip", has_text=name)
+        for act, pressed in ((chip, "false"), (chip, "true"), (tab.get_by_role("button", name="None"), "false"),
+                             (tab.get_by_role("button", name="All", exact=True), "true")):
+            act.click()
+            assert chip.get_attribute("aria-pressed") == pressed
+            tab.mouse.move(*spots[i])
+            assert tab.locator("#tip").is_visible() == (pressed == "true")
+            tab.mouse.move(1, 1)
+            colour = on_screen(tab, spots[i : i + 1])[0]
+            assert np.abs(colour - (drawn if pressed == "true" else panel)).max() <= 8
+
+
+def test_campaigns_sort_and_light_up_their_hosts(browser, on_screen, uri, days):
+    """Each heading sorts, and says so; a campaign's link fades all hosts but its own and shows its history."""
+    with opened(browser, uri) as tab:
+        heads = tab.locator("#table thead th")
+        for name, column in (("Hosts", 2), ("Campaign", 0), ("Packets", 7)):
+            for direction in ("descending", "ascending"):
+                heads.nth(column).locator("button").click()
+                assert heads.nth(column).get_attribute("aria-sort") == direction
+                cells = [row.split("\t")[column] for row in tab.locator("#table tbody tr").all_inner_texts()]
+                values = [int(cell.replace(",", "")) for cell in cells]
+                assert values == sorted(values, reverse=direction == "descending") and len(set(values)) > 1, name
+        assert heads.evaluate_all("heads => heads.filter(head => head.ariaSort !== 'none').length") == 1
+        for i in range(heads.count()):                      # none of them fails
+            heads.nth(i).locator("button").click()
+        assert tab.locator("#table svg.spark rect.today").count() == len(days[-1].told["groups"])
+        tab.locator("#table tbody a", has_text="3").click()
+        assert "campaign=3" in tab.url and tab.locator("#table tr.chosen").count() == 1
+        show_map(tab)
+        day, spots, signs = days[-1], places(tab, days, -1), legend(tab)
+        members = day.campaign == 3
+        assert tab.locator("#marked span").text_content() == f"Campaign 3: {members.sum()} hosts on the map"
+        clear, seen = alone(spots) & (day.label > 0), on_screen(tab, spots)
+        assert (clear & members).any() and (clear & ~members).any()
+        for i in np.flatnonzero(clear):
+            far = np.abs(seen[i] - signs[made_up.NAMES[day.label[i]]][0]).max()
+            assert far <= 8 if members[i] else far > 60
+        assert {dotted(host) for host in day.host[members][:60]} == set(
+            tab.locator("#campaign .addresses a").all_text_contents()[:60])
+        assert tab.locator("#campaign tbody tr").count() == sum(day.told["embedded"] for day in days)
+        tab.locator("#marked button").click()
+        assert tab.locator("#marked").is_hidden() and "campaign=" not in tab.url
+
+
+def test_a_host_is_found_by_its_address(browser, uri, days):
+    """Suggestions by prefix, all that is known of the host, and a clear word where there is nothing."""
+    with opened(browser, uri) as tab:
+        box, day, i = tab.locator("#address"), days[-1], 7
+        host = dotted(day.host[i])
+        box.fill(host[:-1])
+        assert host in tab.locator("#matches").inner_text() and box.get_attribute("aria-expanded") == "true"
+        box.fill(host)
+        box.press("ArrowDown")
+        assert tab.locator("#matches [aria-selected=true]").count() == 1
+        box.press("Enter")
+        panel = tab.locator("#host")
+        text = panel.inner_text()
+        active = [one for one in days if (one.host == day.host[i]).any()]
+        assert text.startswith(host) and f"Active on {len(active)} of {len(days)} days" in text
+        assert panel.locator(".near a").all_text_contents() == [dotted(near) for near in day.near[i]]
+        assert panel.locator("tbody tr").count() == len(active)
+        assert f"{made_up.NAMES[day.predicted[i]]}, {day.votes[i]}% of 3 neighbours" in text
+        assert f"{2 ** (day.surprise[i] / 32) - 1:.1f} times the usual change" in text
+        box.fill("1.2.3.4")
+        box.press("Enter")
+        assert "1.2.3.4 is not on this page" in tab.locator("#answer").inner_text()
+        for wrong in ("<b>300.1.2.3</b>", "300.1.2.3", "10.1"):
+            box.fill(wrong)
+            box.press("Escape")
+            box.press("Enter")
+            assert "not a whole IPv4 address" in tab.locator("#answer").inner_text()
+        assert tab.locator("#host h3").text_content() == host
+
+
+def test_links_and_the_back_button(browser, uri, days):
+    """The address after # holds day, host, campaign and colour; back and forward walk through what was chosen."""
+    host, date = dotted(days[2].host[5]), days[2].told["date"]
+    with opened(browser, uri, f"#day={date}&host={host}&campaign=2&colour=port") as tab:
+        def shown_now():
+            return (tab.locator("#date").text_content()[-10:], tab.locator("#host h3").text_content(),
+                    tab.locator("#marked").is_visible(), tab.locator("#colours input:checked").get_attribute("value"))
+        assert shown_now() == (date, host, True, "port")
+        near = tab.locator("#host .near a").first
+        other = near.text_content()
+        near.click()
+        assert shown_now() == (date, other, True, "port")
+        tab.get_by_role("button", name="Show all", exact=True).click()
+        tab.get_by_label("Campaign", exact=True).check()
+        assert shown_now() == (date, other, False, "campaign")
+        tab.go_back()
+        assert shown_now() == (date, other, False, "port")
+        tab.go_back()
+        tab.go_back()
+        assert shown_now() == (date, host, True, "port")
+        tab.go_forward()
+        assert shown_now() == (date, other, True, "port")
+        tab.evaluate("location.hash = '#day=1999-01-01&host=nobody&campaign=x&colour=constructor'")
+        until(tab, lambda: tab.locator("#host h3").text_content() == "A host")
+        assert shown_now() == (days[-1].told["date"], "A host", False, "class")
+
+
+def test_news_of_the_day(browser, uri, days):
+    """Events, surprising hosts and changes of class, the first of each as the numbers say, each a link."""
+    with opened(browser, uri) as tab:
+        day, kinds = days[-1], tab.locator("#news > div")
+        first = day.told["groups"][0]
+        assert kinds.nth(0).locator("li a").first.text_content() == f"Campaign {first['campaign']}"
+        assert f"{first['hosts']} host" in kinds.nth(0).locator("li").first.inner_text()
+        surprising = kinds.nth(1).locator("li a").all_text_contents()
+        values = dict(zip(map(dotted, day.host), day.surprise.tolist()))
+        assert [values[host] for host in surprising] == sorted(values.values(), reverse=True)[:6]
+        last = {}
+        for one in days[1:-1]:                              # the first day has no map
+            last.update(zip(one.host.tolist(), one.predicted.tolist()))
+        changed = sum(last.get(host, vote) != vote for host, vote in zip(day.host.tolist(), day.predicted.tolist()))
+        assert kinds.nth(2).locator("li").count() == min(6, changed) and changed > 6
+        assert f"and {changed - 6} more" in kinds.nth(2).inner_text()
+        kinds.nth(1).locator("a").first.click()
+        assert tab.locator("#host h3").text_content() == surprising[0]
+
+
+def test_ports_activity_and_quality(browser, on_screen, uri, days):
+    """The heat map's cells, the raster's corners and the charts' words are those of the run."""
+    with opened(browser, uri) as tab:
+        heat = days[-1].told["heat"]
+        for kind in ("classes", "campaigns"):
+            tab.locator(f"#rows input[value={kind}]").check()
+            cells = tab.locator("#heat td")
+            assert cells.count() == len(heat[kind]) * len(heat["ports"])
+            share = heat[kind][0][2][1]
+            assert cells.nth(1).text_content() in (str(round(share / 10)), "<1" if share else "")
+            assert f"{share / 10:.1f}%" in cells.nth(1).get_attribute("title")
+        raster = tab.locator("#raster")
+        raster.scroll_into_view_if_needed()
+        box = raster.bounding_box()
+        left, wide, high = box["x"] + 78, (box["width"] - 78) / len(days), box["height"] - 22
+        spots = [[left + (day + 0.5) * wide, box["y"] + part * high] for day in (0, 1) for part in (0.01, 0.995)]
+        (old, _, _, new), paper = np.array([sum(colour) for colour in on_screen(tab, spots)]), 3 * 240
+        seen_late = on_screen(tab, spots[1:2])[0]
+        assert old < 500 and seen_late.sum() > paper        # the first host came on the first day, the last one did not
+        assert new > 0
+        words = tab.locator("#charts svg").evaluate_all("charts => charts.map(chart => chart.ariaLabel).join()")
+        assert "macro F1: " in words and "by chance: 0.20" in words and "loss: 0.50 at first, 0.10 at last" in words
+        assert "day to day: 0.81" in words
+        scores = tab.locator("#scores tbody tr").all_inner_texts()
+        assert [row.split("\t")[0] for row in scores[:-1]] == list(made_up.NAMES[:0:-1])
+        assert scores[0].split("\t")[2] == f"{days[1].told['f1'][made_up.NAMES[-1]]:.2f}"
+
+
+def test_names_from_a_trace_are_text(browser, tmp_path):
+    """Class names that are HTML, script, or names of JavaScript's own stand on the page as they are and do nothing."""
+    days = made_up.run(names=HOSTILE)
+    del days[-1].told["f1"]["constructor"], days[-1].told["f1"]["__proto__"]
+    address = made_up.write(tmp_path / "hostile.html", days, names=HOSTILE, told=("note: <i>file</i> {{data}}",))
+    with opened(browser, address, width=400) as tab:
+        assert set(legend(tab)) == set(HOSTILE)
+        assert "<i>file</i> {{data}}" in tab.locator("#read").inner_text()
+        tab.locator("#news > div").nth(1).locator("a").first.click()
+        for name in HOSTILE[1:4]:
+            assert name in tab.locator("#heat").inner_text() and name in tab.locator("#scores").inner_text()
+        assert tab.locator("img, b, i, main script").count() == 0
+        assert tab.evaluate("document.documentElement.scrollWidth") == 400
+
+
+def test_nothing_global_is_left_behind(browser, uri):
+    """The page's scripts add no name to the window."""
+    with opened(browser, uri) as tab:
+        assert tab.evaluate("['run', 'state', 'map', 'go', 'start'].filter(name => window[name] instanceof Function "
+                            "|| window[name] && !(window[name] instanceof Node))") == []
+
+
+CONTRAST = """() => {
+    const linear = v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    const light = rgb => [0.2126, 0.7152, 0.0722].reduce((sum, part, i) => sum + part * linear(rgb[i] / 255), 0);
+    const numbers = text => text.match(/[\\d.]+/g).map(Number);
+    const behind = element => { for (let one = element; one; one = one.parentElement) {
+        const colour = numbers(getComputedStyle(one).backgroundColor);
+        if (colour.length < 4 || colour[3] > 0) return colour; } };
+    const poor = [];
+    let seen = 0;
+    for (const element of document.querySelectorAll("body *")) {
+        const text = [...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
+        if (!text && element.type !== "text" || !element.checkVisibility()) continue;
+        const style = getComputedStyle(element);
+        const one = light(numbers(element instanceof SVGElement ? style.fill : style.color));
+        const other = light(behind(element));
+        const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+        seen++;
+        if (ratio < 4.5) poor.push([ratio.toFixed(2), element.tagName, element.className.baseVal ?? element.className,
+                                    element.textContent.slice(0, 30)].join(" "));
+    }
+    return [seen, poor];
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read(browser, uri, days, scheme):
+    """Every text on the page, with all panels open, has a contrast of 4.5 to 1 at least to what lies behind it."""
+    with opened(browser, uri, f"#host={dotted(days[-1].host[3])}&campaign=2", scheme=scheme) as tab:
+        tab.locator("#address").fill("1")
+        tab.locator("#address").press("ArrowDown")
+        tab.locator(".chip").first.evaluate("chip => chip.click()")
+        seen, poor = tab.evaluate(CONTRAST)
+        assert seen > 300 and poor == []
+        tab.locator("#address").fill("1.2.3.4")
+        tab.locator("#address").press("Enter")
+        assert tab.evaluate(CONTRAST)[1] == []
+
+
+@pytest.mark.parametrize("width", [320, 400, 1000, 2000])
+def test_no_page_scrolls_sideways(browser, uri, days, width):
+    """At every width all of the page is there without scrolling sideways; on a wide one the panel is beside the map."""
+    with opened(browser, uri, f"#host={dotted(days[-1].host[3])}&campaign=2", width=width) as tab:
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        chart, panel = tab.locator("#chart").bounding_box(), tab.locator("#host").bounding_box()
+        assert chart["width"] > 0.5 * min(width, 1700)
+        assert (panel["x"] > chart["x"] + chart["width"]) == (width >= 1000)
+
+
+def test_the_keyboard_reaches_everything(browser, uri, days):
+    """Tab goes first to the skip link and shows where it is; keys move the map and the days and fix a host."""
+    with opened(browser, uri) as tab:
+        tab.keyboard.press("Tab")
+        assert tab.evaluate("document.activeElement.textContent") == "Skip to the map"
+        assert tab.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        tab.keyboard.press("Enter")
+        assert tab.evaluate("document.activeElement.id") == "map"
+        reached = set()
+        for _ in range(40):
+            tab.keyboard.press("Tab")
+            reached.add(tab.evaluate("document.activeElement.id || document.activeElement.className"))
+            if tab.evaluate("document.activeElement.closest('#table thead') !== null"):
+                break
+        assert {"chart", "nearer", "farther", "whole", "chip"} <= reached
+        tab.locator("#chart").focus()
+        whole = before = picture(tab)
+        for key in ("+", "ArrowLeft", "ArrowUp"):
+            tab.keyboard.press(key)
+            until(tab, lambda before=before: picture(tab) != before)
+            before = picture(tab)
+        tab.keyboard.press("0")
+        until(tab, lambda: picture(tab) == whole)
+        tab.keyboard.press("Enter")
+        assert tab.locator("#host h3").text_content() in {dotted(host) for host in days[-1].host}
+        tab.locator("#slider").focus()
+        tab.keyboard.press("ArrowLeft")
+        assert days[-2].told["date"] in tab.locator("#date").text_content() and days[-2].told["date"] in tab.url
+
+
+def test_it_prints(browser, on_screen, uri, days):
+    """On paper, also of a dark screen: all sections, the map on white, and no controls."""
+    with opened(browser, uri, scheme="dark") as tab:
+        tab.emulate_media(media="print", color_scheme="dark")
+        for section in ("overview", "map", "campaigns", "ports", "activity", "quality"):
+            assert tab.locator(f"#{section}").bounding_box()["height"] > 60
+        for control in ("#bar", "#zoom", "#keys", ".choice", ".skip"):
+            assert not tab.locator(control).first.is_visible()
+        show_map(tab)
+        tab.wait_for_timeout(100)
+        spots, day = places(tab, days, -1), days[-1]
+        i = np.flatnonzero(alone(spots, 12) & (day.label > 0))
+        signs = legend(tab)
+        seen = on_screen(tab, spots[i])
+        wanted = np.array([signs[made_up.NAMES[code]][0] for code in day.label[i]])
+        assert len(i) > 3 and np.abs(seen - wanted).max() <= 8
+        assert on_screen(tab, [[spots[:, 0].min() - 20, spots[:, 1].min()]])[0].tolist() == [255, 255, 255]
+        assert tab.pdf(format="A4").startswith(b"%PDF")
+
+
+EMPTY = {
+    "no labels": ({"names": ("Unknown",)}, {"names": ("Unknown",)}, {"#scores": "No ground truth was given"}),
+    "no campaigns": ({"n_campaigns": 0}, {"campaigns": False}, {"#table": "looked for no campaigns"}),
+    "none found": ({"n_campaigns": 0}, {}, {"#table": "No campaigns on"}),
+    "no test day": ({"learning": 5}, {}, {"#nomap": "No day of this page has a map", "#news": "still learning",
+                                          "#table": "still learning"}),
+    "one host": ({"n_days": 1, "n_hosts": 1, "learning": 0, "n_campaigns": 0}, {}, {"#activity-words": "1 host"}),
+    "nothing known": ({"names": ("Unknown",), "n_campaigns": 0, "surprise": False, "n_days": 2},
+                      {"names": ("Unknown",), "campaigns": False}, {"#news": "no campaigns, no classes"}),
+}
+
+
+@pytest.mark.parametrize("case", EMPTY)
+def test_a_run_that_lacks_something(browser, tmp_path, case):
+    """The section that has nothing to show says so in a sentence; all else works, a host's panel too."""
+    run, said, sentences = EMPTY[case]
+    days = made_up.run(**run)
+    with opened(browser, made_up.write(tmp_path / "report.html", days, **said)) as tab:
+        for place, sentence in sentences.items():
+            assert sentence in tab.locator(place).inner_text()
+        tab.locator("#address").fill(dotted(days[-1].host[0]))
+        tab.locator("#address").press("Enter")
+        assert "Active on" in tab.locator("#host").inner_text()
+        tab.locator("#chart").press("+")
+        for choice in tab.locator("#colours input").all():
+            choice.check(force=True)
+        if len(days) > 1:
+            tab.locator("#before").click()
+
+
+def test_7500_hosts_a_day_are_drawn_within_a_second(browser, tmp_path):
+    """From the page's last byte to the picture on the screen, and from one day to the next; the best of three."""
+    days = made_up.run(10, 7500, 1, n_campaigns=60)
+    address = made_up.write(tmp_path / "large.html", days)
+    loads, moves = [], []
+    for _ in range(3):
+        with opened(browser, address) as tab:
+            loads.append(tab.evaluate("Number(document.documentElement.dataset.ready) - "
+                                      "performance.getEntriesByType('navigation')[0].responseEnd"))
+            moves.append(tab.evaluate("""() => new Promise(done => { const start = performance.now();
+                document.getElementById("before").click();
+                requestAnimationFrame(() => setTimeout(() => done(performance.now() - start))); })"""))
+            assert "7,500 hosts" in tab.locator("#chart").get_attribute("aria-label")
+        if max(loads[-1], moves[-1]) < 1000:
+            break
+    assert min(loads) < 1000 and min(moves) < 1000
