@@ -41,14 +41,17 @@ const apartText = (group) => apartOf(group).flat().join(" ");
 const apartParts = (group) => apartOf(group).map(([port, shares]) =>
   [make("span", {class: "port"}, port, make("span", {class: "soft"}, ` ${shares}`)), " "]).flat();
 
-// Bars of hosts per day, the selected day marked.
-function spark(hosts, label, room = 90) {
-  const most = Math.max(1, ...hosts), step = Math.max(3, Math.min(8, Math.floor(room / hosts.length)));
-  return makeSvg("svg", {class: "spark", viewBox: `0 0 ${step * hosts.length} 24`, width: step * hosts.length,
-    height: 24, role: "img", "aria-label": label},
-  hosts.map((value, day) => value > 0 && makeSvg("rect", {x: step * day, width: step - 1, "data-day": day,
-    y: 24 - Math.max(1.5, 24 * value / most), height: Math.max(1.5, 24 * value / most),
-    class: day === state.day ? "today" : ""})));
+// Bars of a value per day, from the first day that has a map on; the selected day is marked.
+function spark(values, label, room = 90) {
+  const first = Math.max(0, run.days.findIndex((day) => day.map >= 0)), days = values.length - first;
+  const most = Math.max(1, ...values), step = Math.max(3, Math.min(8, Math.floor(room / days)));
+  const bars = values.slice(first).map((value, i) => {
+    const height = Math.max(1.5, 24 * value / most);
+    return value > 0 && makeSvg("rect", {x: step * i, width: step - 1, y: 24 - height, height,
+      class: first + i === state.day ? "today" : ""});
+  });
+  return makeSvg("svg", {class: "spark", viewBox: `0 0 ${step * days} 24`, width: step * days, height: 24, role: "img",
+    "aria-label": label}, bars);
 }
 
 function sparkOf(number) {

@@ -124,17 +124,16 @@ function draw() {
     left[i] = width / 2 + (x - map.view.x) * unit;
     top[i] = height / 2 - (y - map.view.y) * unit;
   }
-  drawPoints(left, top, null, state.campaign ? 0.13 : 1);
-  if (state.campaign) drawPoints(left, top, isMarked, 1);
+  drawPoints(left, top, radius(), null, state.campaign ? 0.13 : 1);
+  if (state.campaign) drawPoints(left, top, Math.max(3.5, radius()), isMarked, 1);
   drawFixed(left, top);
   if (part < 1) redraw(); else map.moving = null;
 }
 
 // Draws group by group, the small ones on top; `among` chooses points.
-function drawPoints(left, top, among, alpha) {
+function drawPoints(left, top, size, among, alpha) {
   const {context} = map;
   const {groups} = groupsOf(state.colour);
-  const size = radius();
   context.lineWidth = Math.max(1, size * 0.35);
   for (let place = -1; place < groups.length; place++) {
     const at = place < 0 ? groups.length - 1 : place;       // the last group, those in none, lies under all others
@@ -217,7 +216,8 @@ function countOutside() {
   for (let i = 0; i < map.xs.length; i++) {
     if (Math.abs(map.xs[i] - x) > width / 2 + 0.01 || Math.abs(map.ys[i] - y) > height / 2 + 0.01) outside++;
   }
-  byId("outside").textContent = outside ? `${count(outside)} of the hosts lie far outside: zoom out to see all.` : "";
+  byId("outside").replaceChildren(...outside ? [`${counted(outside, "host")} of this day lie far outside the frame. `,
+    button("Zoom out", () => zoomBy(map.box.least / map.view.zoom))] : []);
 }
 
 // The line over the map that says which campaign is marked.

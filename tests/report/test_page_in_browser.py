@@ -97,15 +97,24 @@ def dotted(address):
     return ".".join(str(int(address) >> shift & 255) for shift in (24, 16, 8, 0))
 
 
-def places(tab, days, day):
-    """Where the hosts of a day lie in the window, (n, 2) in pixels: one frame around the hosts of all days."""
-    frame = tab.locator("#chart").bounding_box()
-    every = np.concatenate([one.place for one in days]) / shown.UNIT
-    low, high = every.min(0), every.max(0)
-    size = np.array([frame["width"], frame["height"]])
-    scale = ((size - 2 * MARGIN) / np.maximum(1 / shown.UNIT, high - low)).min()
-    away = (days[day].place / shown.UNIT - (low + high) / 2) * scale * [1, -1]
-    return [frame["x"], frame["y"]] + size / 2 + away
+def frame_around(days):
+    """The middle and the size (2,) of the frame around the hosts of all days, and the zoom at which all are in view.
+    On each side it ends at the outermost host, but at most 2/5 of a usual day's size beyond a usual day's end."""
+    ends = np.array([(one.place.min(0), one.place.max(0)) for one in days if len(one.place)]) / shown.UNIT  # (d, 2, 2)
+    (low, high), usual = (ends[:, 0].min(0), ends[:, 1].max(0)), np.sort(ends, 0)[len(ends) // 2]
+    far = 0.4 * (usual[1] - usual[0])
+    left, right = np.maximum(low, usual[0] - far), np.minimum(high, usual[1] + far)
+    middle, size = (left + right) / 2, np.maximum(1 / shown.UNIT, right - left)
+    return middle, size, (size / np.maximum(size, 2 * np.maximum(high - middle, middle - low))).min()
+
+
+def places(tab, days, day, zoomed_out=False):
+    """Where the hosts of a day lie in the window, (n, 2) in pixels."""
+    chart = tab.locator("#chart").bounding_box()
+    size = np.array([chart["width"], chart["height"]])
+    middle, frame, least = frame_around(days)
+    scale = ((size - 2 * MARGIN) / frame).min() * (least if zoomed_out else 1)
+    return [chart["x"], chart["y"]] + size / 2 + (days[day].place / shown.UNIT - middle) * scale * [1, -1]
 
 
 def alone(spots, least=16):
@@ -199,6 +208,28 @@ def test_wheel_drag_and_buttons_move_the_map(browser, uri, days):
         until(tab, lambda: picture(tab) == whole)
         tab.locator("#nearer").click()
         until(tab, lambda: picture(tab) != whole)
+
+
+def test_one_stray_day_does_not_shrink_the_others(browser, tmp_path, days):
+    """Where the hosts of one day lie three times as far apart the frame does not follow them, and a line says so."""
+    wide = np.clip(3 * days[2].place.astype(int), -32767, 32767).astype(np.int16)
+    days = [*days[:2], days[2]._replace(place=wide), *days[3:]]
+    with opened(browser, made_up.write(tmp_path / "report.html", days)) as tab:
+        assert tab.locator("#outside").inner_text() == ""
+        hover_first(tab, days, -1)
+        tab.locator("#slider").fill("2")
+        assert "lie far outside the frame" in tab.locator("#outside").inner_text()
+        tab.locator("#outside button").click()
+        tab.wait_for_timeout(50)
+        hover_first(tab, days, 2, zoomed_out=True)
+
+
+def hover_first(tab, days, day, **view):
+    """Move the mouse to the leftmost host of a day: the note names it."""
+    show_map(tab)
+    spots = places(tab, days, day, **view)
+    tab.mouse.move(*spots[spots[:, 0].argmin()])
+    assert tab.locator("#tip strong").inner_text() == dotted(days[day].host[spots[:, 0].argmin()])
 
 
 def test_two_fingers_zoom(browser, uri, days):
@@ -511,6 +542,8 @@ def test_it_prints(browser, on_screen, uri, days):
         wanted = np.array([signs[made_up.NAMES[code]][0] for code in day.label[i]])
         assert len(i) > 3 and np.abs(seen - wanted).max() <= 8
         assert on_screen(tab, [[spots[:, 0].min() - 20, spots[:, 1].min()]])[0].tolist() == [255, 255, 255]
+        tab.set_viewport_size({"width": 718, "height": 1000})    # A4 with the margins of a printer
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 718
         assert tab.pdf(format="A4").startswith(b"%PDF")
 
 
