@@ -31,8 +31,8 @@ import training
 from baselines import days as darkvec
 from beyond import fixed_gcn, views
 from command import flags, speak
-from daily import campaigns, changes, memory, state
 from daily import hosts as host_table
+from daily import memory, outputs, state
 from fast.precision import matmul_precision
 from report import files, result, scores, words
 from traces import days as traces
@@ -205,13 +205,8 @@ def follow(days, truth, args, way, past, say, warn, expected, save=None):
     called after each day of a run with a state. Returns (rows, runs): a dict per day as report.json lists it, and per
     run the scores.Scored of every test day.
     """
-    last = None if save is None else str(past.last or "")
-    rows, runs = [], [[] for _ in past.models]
-    with (files.rows_of_days(args.out / "predictions.csv", files.PREDICTION_COLUMNS, last) as predictions,
-          files.rows_of_days(args.out / "changes.csv", changes.CHANGE_COLUMNS, last) as changed,
-          files.rows_of_days(args.out / "campaigns.csv", campaigns.CAMPAIGN_COLUMNS, last) as grouped,
-          files.rows_of_days(args.out / "campaign_hosts.csv", campaigns.HOST_COLUMNS, last) as members):
-        start = time.perf_counter()
+    rows, runs, start = [], [[] for _ in past.models], time.perf_counter()
+    with outputs.Outputs(args, way, past, truth, forms_of(args).nearest) as files_of_days:
         for day in days:                                    # traces -> graph, features, labels
             if not rows:
                 say(words.HEADER)
@@ -219,25 +214,7 @@ def follow(days, truth, args, way, past, say, warn, expected, save=None):
             learned, found = learn_and_embed(day, args, way, past, say)
             scored = [scores.score_day(one.hosts, one.labels, one.similarity, one.neighbours, len(truth.names))
                       for one in found]
-            before, now = changes.enter(past, way.everyone(day.graph.hosts), truth, found, scored)
-            row = {**result.row_of(day, int((before.last < 0).sum())), **result.learned(learned),
-                   **result.scored(scored, truth.names)}
-            groups = None
-            if args.campaigns and found:
-                groups = campaigns.enter(past, day, truth.names, found[0], args.campaign_size, args.campaign_memory)
-                row["campaigns"] = groups.quality
-            if way.writes:
-                if begins(args, past, rows, found):
-                    files.remove_earlier(args.out)
-                if found:
-                    result.write_day(day.date, found[0], scored[0], truth, predictions, args.out)
-                if groups:
-                    grouped(groups.lines)
-                    members(groups.host_lines)
-                if save and not rows:
-                    changes.begin_changes(args.out, last)
-                if save:
-                    changed(changes.lines(before, now, past.names, truth.names, found, scored))
+            row, told = files_of_days.take(day, learned, found, scored)
             if past.day >= first_test(args) and not found:
                 when = "today" if MODELS[args.model].trained == "anew" else "so far"
                 warn(f"{day.date}: nothing learned {when}, every host contacted every port: not embedded")
@@ -249,8 +226,7 @@ def follow(days, truth, args, way, past, say, warn, expected, save=None):
                 of_run.append(one._replace(predicted=None, share=None, nearest=None))
             end = time.perf_counter()
             row["seconds"], start = round(end - start, 3), end
-            say(words.day_line(row, words.time_left(rows, expected())))
-            for line in groups.told if groups else ():
+            for line in words.day_line(row, words.time_left(rows, expected())), *told:
                 say(line)
     return rows, runs
 
@@ -279,13 +255,6 @@ def embed(model, view, progress, today):
     if steady:
         return model.steady(view, z, progress, today)
     return None if z is None else views.standardized(z, today.way.standardize), view
-
-
-def begins(args, past, rows, found):
-    """Whether this day is the first that writes to --out: what lies there is of another run."""
-    if args.state:
-        return past.day == 1
-    return bool(found) and not any(row["embedded"] for row in rows)
 
 
 def first_test(args):
@@ -380,6 +349,8 @@ def run(args, say, warn, summary=None):
         if args.state and way.writes:
             host_table.write_hosts(args.out / "hosts.csv", past.hosts, past.names)
     summary = way.merged(summary) if summary else None
+    if way.writes and not args.no_page:
+        result.write_page(args, summary, past)
     for line in result.closing(args, rows, past, summary):
         say(line)
     for line in summary.notes if summary else ():

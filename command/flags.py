@@ -12,7 +12,8 @@ from traces import packets, synthetic
 SWITCH = {"action": "store_true", "default": argparse.SUPPRESS}
 NOT_GIVEN = {  # the flags of which --help tells no default
     **dict.fromkeys(("input", "labels", "year", "steady", "epochs", "state", "forget_days", "campaigns")),
-    **dict.fromkeys(("mirai", "no_tunnels", "strict", "no_node_features", "plain", "low_memory", "quiet"), False)}
+    **dict.fromkeys(("mirai", "no_tunnels", "strict", "no_node_features", "plain", "low_memory", "no_page", "quiet"),
+                    False)}
 
 
 def argument_parser(models, about):
@@ -89,6 +90,7 @@ def argument_parser(models, about):
         "with less work")
     add("--low-memory", **SWITCH, help="compute a day's activations twice instead of keeping them")
     add("--out", type=Path, default=Path("out"), metavar="DIR", help="folder for embeddings, predictions, report")
+    add("--no-page", **SWITCH, help="do not write report.html, the page to look at")
     add("--quiet", **SWITCH, help="print the report only")
 
     return parser

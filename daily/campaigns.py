@@ -60,10 +60,12 @@ class News(NamedTuple):
 
 class Entered(NamedTuple):
     """A day's campaigns in words and numbers."""
-    lines: str           # of campaigns.csv
-    host_lines: str      # of campaign_hosts.csv
-    told: list           # a line of output per campaign
-    quality: dict        # for report.json
+    rows: list              # of campaigns.csv after the date, {column: value}, the biggest news first
+    host_lines: str         # of campaign_hosts.csv
+    told: list              # a line of output per row
+    quality: dict           # for report.json
+    number: np.ndarray      # (n,) int64 campaign of each of the day's hosts, -1: in none
+    membership: np.ndarray  # (n,) float64 0..1
 
 
 def enter(past, day, names, found, size, keep):
@@ -82,10 +84,10 @@ def enter(past, day, names, found, size, keep):
     order = np.lexsort([news.number, -(news.gained + news.lost)])  # the biggest news first
     host = files.dotted(found.hosts)
     host_lines = zip(host, np.where(number < 0, "", number.astype(str)), np.char.mod("%.4f", membership))
-    return Entered("".join(csv_line(day.date, news, seen, i) for i in order),
+    return Entered([row_of(news, seen, i) for i in order],
                    "".join(f"{day.date},{','.join(row)}\n" for row in host_lines),
                    [told(news, seen, i) for i in order],
-                   quality(before, found.hosts, number, labels))
+                   quality(before, found.hosts, number, labels), number, membership)
 
 
 # -- identity over days ------------------------------------------------------------------------------------------------
@@ -233,12 +235,17 @@ def cohesions(x, label):
     return (total / torch.bincount(group, minlength=n_groups)).cpu().numpy()
 
 
-def csv_line(day, news, seen, i):
-    """Row i of the News as a line of campaigns.csv."""
-    return ",".join([str(day), str(news.number[i]), news.event[i], news.origin[i], str(news.hosts[i]),
-                     str(news.gained[i]), str(news.lost[i]), seen.packets[i], seen.ports[i], seen.apart[i],
-                     seen.subnets[i], files.quoted(seen.labels[i]), files.quoted(seen.predicted[i]),
-                     seen.agreement[i], seen.cohesion[i], date(news.first[i]), str(news.days[i])]) + "\n"
+def row_of(news, seen, i):
+    """Row i of the News as {column of campaigns.csv: value}, without the date."""
+    values = (int(news.number[i]), news.event[i], news.origin[i], int(news.hosts[i]), int(news.gained[i]),
+              int(news.lost[i]), seen.packets[i], seen.ports[i], seen.apart[i], seen.subnets[i], seen.labels[i],
+              seen.predicted[i], seen.agreement[i], seen.cohesion[i], date(news.first[i]), int(news.days[i]))
+    return dict(zip(CAMPAIGN_COLUMNS.split(",")[1:], values))
+
+
+def csv_lines(day, rows):
+    """Rows of `row_of` as lines of campaigns.csv, one text."""
+    return "".join(",".join([str(day), *(files.quoted(str(value)) for value in row.values())]) + "\n" for row in rows)
 
 
 def told(news, seen, i):

@@ -73,7 +73,7 @@ def changes(before, rows, labels, names, similarity, surprise=None):
                two standard deviations of what it did for labelled hosts today.               ... half of that growth
         new    first seen today, all neighbours vote for one class, not Unknown.      ... its neighbour's similarity
     """
-    known, told = before.last >= 0, rows.predicted >= 0
+    known, told, of_class = before.last >= 0, rows.predicted >= 0, changed(before, rows)
     growth = rows.distance - before.distance                # nan for hosts without label, or without an earlier day
     grown = growth[~np.isnan(growth)]
     least = max(0.0, grown.mean() + 2 * grown.std()) if len(grown) else np.inf
@@ -81,8 +81,7 @@ def changes(before, rows, labels, names, similarity, surprise=None):
     was, now = (np.char.mod("%.4f", row.distance).astype(object) for row in (before, rows))
     nothing = np.full(len(known), "", object)
     kinds = (
-        ("class", told & (before.predicted >= 0) & (before.predicted != rows.predicted),
-         name[before.predicted], name[rows.predicted], before.share * rows.share),
+        ("class", ~np.isnan(of_class), name[before.predicted], name[rows.predicted], of_class),
         ("moved", growth > least, was, now, growth / 2),
         ("new", ~known & told & (rows.share == 1) & (rows.predicted != names.index("Unknown")),
          nothing, name[rows.predicted], similarity))
@@ -95,6 +94,12 @@ def changes(before, rows, labels, names, similarity, surprise=None):
             line = table.date(rows.last[i]), host[i], kind, files.quoted(labels[i]), old[i], new[i], seen[i], number
             lines.append((-np.nan_to_num(value[i], nan=-np.inf), -plain[i], rows.address[i], ",".join(line)))
     return [line for *_, line in sorted(lines)]
+
+
+def changed(before, rows):
+    """How sure it is that a host changed its class, (n,): the product of the two shares; nan where it did not."""
+    other = (before.predicted >= 0) & (rows.predicted >= 0) & (before.predicted != rows.predicted)
+    return np.where(other, before.share * rows.share, np.nan)
 
 
 def centroid_distance(x, labels, n_classes):

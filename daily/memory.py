@@ -2,7 +2,7 @@
 
 Where several processes share the hosts out, the state is the one that a single process writes: each packs its own
 hosts, and the parts are put together before the file is written (see the room that shares them out).
-Imports daily.campaigns, daily.hosts, beyond.views, graph and training.
+Imports daily.campaigns, daily.hosts, report.shown, beyond.views, graph and training.
 """
 
 import datetime
@@ -16,6 +16,7 @@ import training
 from beyond import views
 from daily import hosts as table
 from daily.campaigns import NOTHING, Known
+from report import shown
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Memory:
     hosts: table.Hosts = table.NO_HOSTS         # of all processes, in the one that writes
     names: list = field(default_factory=lambda: ["Unknown"])  # what the codes of hosts.predicted stand for
     campaigns: Known = NOTHING                    # those of the last days
+    shown: list = field(default_factory=list)   # shown.Shown of the last days, oldest first, in the process that writes
 
 
 def packed(memory, settings, files):
@@ -39,6 +41,7 @@ def packed(memory, settings, files):
     return {"settings": settings, "days": memory.day, "last_day": str(memory.last),
             "model": pack(memory.models[0]), "view": views.as_dict(memory.views[0]),
             "hosts": tensors(memory.hosts), "names": memory.names, "campaigns": tensors(memory.campaigns),
+            "shown": shown.as_tensors(memory.shown),
             "files": [[*identity, last] for identity, last in files.items()]}
 
 
@@ -47,14 +50,8 @@ def unpacked(state, fresh, history, device):
     return Memory(state["days"], datetime.date.fromisoformat(state["last_day"]),
                   [unpack(state["model"], fresh, history, state["days"])], [views.from_dict(state["view"], device)],
                   table.Hosts(*arrays(state["hosts"], table.Hosts, address=np.uint32)), state["names"],
-                  campaigns_of(state))
-
-
-def campaigns_of(state):
-    """The Known of the state's campaigns; of none in a state written before there were any."""
-    if "campaigns" not in state:
-        return NOTHING
-    return Known(*arrays(state["campaigns"], Known, host=np.uint32, active=np.uint32))
+                  Known(*arrays(state["campaigns"], Known, host=np.uint32, active=np.uint32)),
+                  shown.from_tensors(state["shown"]))
 
 
 def pack(progress):

@@ -71,9 +71,9 @@ def search(nearest, day, embedded, k):
     return Found(day.graph.hosts, day.labels.to(embedded.X.device), *embedded, similarity, neighbours)
 
 
-def everyone(hosts):
-    """The addresses (n,) of all processes' hosts, ascending, in the one that writes."""
-    return hosts
+def everyone(hosts, *columns):
+    """(hosts, *columns) of all processes, by ascending address, in the one that writes: (n,) and (n, ...) arrays."""
+    return hosts, *columns
 
 
 def gathered(state):

@@ -24,7 +24,7 @@ from traces.files import files_below
 from traces.summary import Summary
 
 # What KEY leaves out: settings that change no result, or that stand for the files; rooms that no run depends on.
-UNHASHED_SETTINGS = ("input", "labels", "out", "quiet")
+UNHASHED_SETTINGS = ("input", "labels", "out", "quiet", "no_page")
 UNHASHED_ROOMS = ("paper", "tests", "benchmarks")
 
 
@@ -54,7 +54,7 @@ def run_cell(args, say, warn):
     if kept:
         say(f"       macro F1 {words.plus_minus(kept['macro_f1'])}, kept from before in {folder}")
         return kept
-    inner = argparse.Namespace(**{**vars(args), "out": folder})
+    inner = argparse.Namespace(**{**vars(args), "out": folder, "no_page": True})
     with state.locked(folder / "report.json"):              # no other run makes the same cell
         darkgnn.run(inner, speak.say_nothing if args.quiet else say, warn)
     made = _load(folder)

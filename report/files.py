@@ -5,6 +5,7 @@
     campaigns.csv, campaign_hosts.csv   with --campaigns, see daily/campaigns.py
     embeddings/YYYY-MM-DD.npz   hosts (n,) text, embeddings (n, E) float32; numpy.load reads it without pickle
     report.json                 settings, timings, scores
+    report.html                 the run to look at, see page.py
 
 Imports numpy only.
 """
@@ -20,7 +21,7 @@ import numpy as np
 
 PREDICTION_COLUMNS = "date,host,label,predicted,vote_share,similarity,surprise"
 NAMES = (  # of files in the folder, beside embeddings/
-    "report.json", "predictions.csv", "changes.csv", "hosts.csv", "campaigns.csv", "campaign_hosts.csv")
+    "report.json", "report.html", "predictions.csv", "changes.csv", "hosts.csv", "campaigns.csv", "campaign_hosts.csv")
 DATED = re.compile(rb"\d{4}-\d\d-\d\d,")
 UMASK = os.umask(0)  # there is no way to read it but to set it
 os.umask(UMASK)

@@ -7,14 +7,14 @@ import numpy as np
 import scipy
 import torch
 
-from report import files, scores, words
+from report import files, page, scores, words
 
 
 def row_of(day, n_new):
     """The day, a traces.days.Day, as report.json lists it, before anything was learned; n_new: hosts never seen."""
     return {"date": str(day.date), "hosts": day.n_hosts, "new_hosts": n_new, "ports": len(day.graph.ports),
             "edges": day.n_edges, "packets": day.n_packets, "loss": None, "accuracy": None, "macro_f1": None,
-            "subnet_agreement": None, "f1": None, "embedded": False}
+            "subnet_agreement": None, "subnet_chance": None, "f1": None, "embedded": False}
 
 
 def learned(results):
@@ -31,17 +31,8 @@ def scored(runs, names):
     f1 = {names[c]: float(np.mean([one.report.f1[i].item() for one in runs]))
           for i, c in enumerate(runs[0].report.classes.tolist())}
     return {"macro_f1": scores.mean_std(one.report.macro_f1 for one in runs)["mean"],
-            "subnet_agreement": scores.mean_std(one.agreement for one in runs)["mean"], "f1": f1, "embedded": True}
-
-
-def write_day(date, found, scored, truth, write, out):
-    """The day's embeddings and, where there are classes, predictions: those of the first seed."""
-    names = files.dotted(found.hosts)
-    files.save_embeddings(out / "embeddings" / f"{date}.npz", names, found.saved)
-    if len(truth.names) > 1:
-        surprise = torch.full_like(scored.share, torch.nan) if found.surprise is None else found.surprise
-        write(files.prediction_lines(date, names, truth.names, found.labels, scored.predicted, scored.share,
-                                     scored.nearest, surprise))
+            "subnet_agreement": scores.mean_std(one.agreement for one in runs)["mean"],
+            "subnet_chance": scores.mean_std(one.chance for one in runs)["mean"], "f1": f1, "embedded": True}
 
 
 def check_finite(date, z):
@@ -49,6 +40,18 @@ def check_finite(date, z):
     if z is not None and not z.isfinite().all():
         raise ValueError(f"{date}: training diverged, the embeddings are not finite: expected a smaller "
                          "--learning-rate or --weight-decay")
+
+
+def write_page(args, summary, past):
+    """report.html, of the days that daily.memory.Memory has for it; summary: what was read, None: nothing was."""
+    read = summary and {name: getattr(summary, name) for name in (
+        "files", "formats", "packets", "tcp", "days", "skipped", "rejected", "tunnelled")}
+    what = words.some([Path(name).name for name in args.input]) if args.input else "the synthetic month"
+    page.write(args.out / "report.html", past.shown, {
+        "title": f"darkgnn: {what}", "settings": settings_line(args), "read": read,
+        "words": [words.read_line(summary), *summary.notes] if summary else [], "classes": past.names,
+        "campaigns": args.campaigns, "neighbors": args.neighbors, "days_before": past.day - len(past.shown),
+        "result": scores.over_days([day.told for day in past.shown if day.told["embedded"]])})
 
 
 def write_report(args, truth, rows, runs, summary, timings):
@@ -95,7 +98,7 @@ def tell(args, truth, rows, result, seconds, first_test):
         yield words.agreement_line(result)
         if args.campaigns:
             yield words.campaigns_line(result["campaigns"])
-    written = ["report.json", f"{len(tested)} days of embeddings"]
+    written = ["report.json", *([] if args.no_page else ["report.html"]), f"{len(tested)} days of embeddings"]
     if tested and len(truth.names) > 1:
         written.append("predictions.csv")
     if tested and args.campaigns:

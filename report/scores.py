@@ -62,6 +62,18 @@ def summarize(runs, names):
     return summary
 
 
+def over_days(rows):
+    """What the page says of all of its test days, each a day's dict as report.json lists it: means as in `summarize`,
+    of the days that runs before this one scored too."""
+    names = sorted({name for row in rows for name in row["f1"]})
+    f1 = {name: [row["f1"][name] for row in rows if name in row["f1"]] for name in names}
+    return {"macro_f1": mean_std(row["macro_f1"] for row in rows),
+            "classes": {name: {"days": len(values), "f1": mean_std(values)} for name, values in f1.items()},
+            "subnet_agreement": {**mean_std(row["subnet_agreement"] for row in rows),
+                                 "chance": mean_std(row["subnet_chance"] for row in rows)["mean"]},
+            "campaigns": mean_campaigns([row["campaigns"] for row in rows if "campaigns" in row])}
+
+
 def mean_campaigns(days):
     """{name: {mean, std}} over the test days, each a dict of daily.campaigns.quality."""
     return {name: mean_std(day[name] for day in days)

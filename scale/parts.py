@@ -1,6 +1,6 @@
 """The state of several processes: put together at rank 0 as one process would write it, and handed out again.
 
-    state["hosts"]              the host table: rank 0 alone has it, of all hosts
+    state["hosts"]              the host table: rank 0 alone has it, of all hosts; likewise "shown", the page's days
     state["model"]["past"]      the days that windows still need: graph and features of the rank's hosts, all ports
     state["view"]               what steady behaviour remembers: of the rank's hosts; its sums are all ranks'
     state["model"]["generator"] the random stream of a single process; None where "generators" has the ranks', by rank
@@ -62,7 +62,8 @@ def part(state, rank):
         model["generator"] = streams[rank] if len(streams) == size() else None
     view = {**state["view"], **{name: part_of_memory(state["view"][name], rank) for name in ("features", "graph")}}
     hosts = state["hosts"] if rank == 0 else {name: column[:0] for name, column in state["hosts"].items()}
-    return {**state, "model": model, "view": view, "hosts": hosts}
+    shown = state["shown"] if rank == 0 else {"told": [], "lengths": {}, "rows": {}}
+    return {**state, "model": model, "view": view, "hosts": hosts, "shown": shown}
 
 
 def part_of_day(day, rank):

@@ -182,6 +182,6 @@ def nearest_of_all(nearest, x, hosts, k):
     return best, who
 
 
-def everyone(hosts):
-    """The addresses (n,) of all ranks' hosts, ascending, at rank 0; none on the others."""
-    return at_rank_0(hosts)[0]
+def everyone(hosts, *columns):
+    """(hosts, *columns) of all ranks' hosts, by ascending address, at rank 0; of none on the others."""
+    return at_rank_0(hosts, *columns)

@@ -335,7 +335,7 @@ def test_an_earlier_runs_files_do_not_stay(capsys, tmp_path, firewall):
     unlabelled = [a for a in firewall if a not in ("--labels", tmp_path / "labels.csv")]
     assert run(capsys, *unlabelled, "--train-days", 3)[0] == 0
     left = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert left == {"notes.txt", "report.json", f"embeddings/{TEST_DAYS[1]}.npz"}
+    assert left == {"notes.txt", "report.json", "report.html", f"embeddings/{TEST_DAYS[1]}.npz"}
 
 
 def test_a_test_day_without_embeddings_is_said(capsys, tmp_path, firewall):

@@ -36,9 +36,9 @@ def daily_run(tmp_path):
 
 
 def files_of(folder):
-    """{name: bytes} of what must be equal; report.json holds times, changes.csv the run's own days."""
+    """{name: bytes} of what must be equal; report.json and report.html tell of the run, changes.csv has its days."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*")
-            if path.is_file() and path.name not in ("report.json", "changes.csv")}
+            if path.is_file() and path.name not in ("report.json", "report.html", "changes.csv")}
 
 
 def changes_of(folder):

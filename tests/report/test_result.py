@@ -20,7 +20,8 @@ def test_a_days_scores_are_the_mean_over_runs():
     assert row["f1"] == {"Censys": pytest.approx(0.6), "Shodan": pytest.approx(0.9)} and row["embedded"]
     assert (row["macro_f1"], row["subnet_agreement"]) == (pytest.approx(0.75), pytest.approx(0.7))
     none = result.scored([day({}, float("nan"))], NAMES)
-    assert none == {"macro_f1": None, "subnet_agreement": None, "f1": {}, "embedded": True}
+    assert none == {"macro_f1": None, "subnet_agreement": None, "subnet_chance": pytest.approx(0.1), "f1": {},
+                    "embedded": True}
 
 
 def test_loss_and_accuracy_are_the_mean_over_runs():
@@ -89,12 +90,12 @@ def test_the_report_in_words():
     summary = scores.summarize([[day({1: (20, 0.5)})]], NAMES)
     lines = [*result.tell(args, truth, rows(False, True), summary, 1.25, 21)]
     assert lines[0] == "3 nearest neighbours (leave one out) on 1 test days, 2021-12-02 to 2021-12-02"
-    assert lines[-1] == "wrote report.json, 1 days of embeddings, predictions.csv to o/ in 1.2 s"
+    assert lines[-1] == "wrote report.json, report.html, 1 days of embeddings, predictions.csv to o/ in 1.2 s"
     none = scores.summarize([[]], NAMES)
     lines = [*result.tell(parsed("--state", "x"), truth, rows(False), none, 1, 21)]
     assert lines == ["nothing embedded yet: test days begin after the state's first 20 days",
-                     "wrote report.json, 0 days of embeddings, changes.csv, hosts.csv to out/ in 1.0 s"]
+                     "wrote report.json, report.html, 0 days of embeddings, changes.csv, hosts.csv to out/ in 1.0 s"]
     alone = type("Truth", (), {"names": ("Unknown",)})
     unlabelled = [*result.tell(args, alone, rows(True), scores.summarize([[day({})]], alone.names), 1, 1)]
     assert unlabelled[0] == "no labels were given: embeddings only, nothing to score"
-    assert unlabelled[-1].startswith("wrote report.json, 1 days of embeddings to o/")
+    assert unlabelled[-1].startswith("wrote report.json, report.html, 1 days of embeddings to o/")

@@ -17,6 +17,7 @@ import torch
 import darkgnn
 import scale
 from daily import state
+from tests.report.test_page import data_of
 from tests.scale.ranks import by_ranks, day_of_packets, one_process
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -67,9 +68,10 @@ def dotted(address):
 
 
 def files_of(folder):
-    """{name: bytes} of what must be equal; report.json holds times, changes.csv the days of the last run."""
+    """{name: bytes} of what must be equal; report.json and report.html tell of the run, changes.csv has the
+    days of the last one."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*")
-            if path.is_file() and path.name not in ("report.json", "changes.csv")}
+            if path.is_file() and path.name not in ("report.json", "report.html", "changes.csv")}
 
 
 def test_the_command_gives_the_same_files_by_three_ranks(tmp_path, trace):
@@ -93,6 +95,10 @@ def test_the_command_gives_the_same_files_by_three_ranks(tmp_path, trace):
         a, b = (np.load(tmp_path / name / "embeddings" / path.name) for name in ("one", "three"))
         assert (a["hosts"] == b["hosts"]).all()
         np.testing.assert_allclose(a["embeddings"], b["embeddings"], atol=1e-5)
+    (header, one), (same, three) = (data_of((tmp_path / name / "report.html").read_text()) for name in ("one", "three"))
+    assert header == same
+    for name in ("address", "host", "packets", "port", "label", "predicted", "votes"):  # all that is no rounded sum
+        assert (one[name] == three[name]).all(), name
 
 
 def test_a_model_learns_by_two_ranks(tmp_path, trace):

@@ -15,6 +15,7 @@ from beyond import views
 from daily import hosts as table
 from daily import memory, state
 from fast import alone
+from report import shown
 from scale import parts, shared
 from scale.processes import all_objects, owner
 from tests.scale.ranks import SIZES, TOP_PORTS, by_ranks, day_of_packets, part_of
@@ -50,8 +51,10 @@ def take(past, rank, size, t):
     x = torch.from_numpy(x[: len(graph.hosts)])
     past.views = [views.of_features(view, way.standardize(x), graph.hosts, number, "memory", way.total)[1]
                   for view in past.views]
-    hosts = way.everyone(graph.hosts)
+    hosts, *of_hosts = way.everyone(graph.hosts, *shown.of_graph(graph))
     past.hosts = table.update(past.hosts, table.today(table.lookup(past.hosts, hosts), hosts, number))
+    if rank == 0:
+        past.shown = [*past.shown, shown.day_without_map({"date": str(past.last)}, hosts, *of_hosts)]
     return graph
 
 

@@ -85,7 +85,7 @@ def work(rank, size):
     day = day_of(hosts[mine.numpy()], labels[mine])
     found = {("search", k): shared.search(fast.nearest, day, embedded_of(x[mine], day.graph.hosts), k) for k in K}
     found["no surprise"] = shared.search(knn.nearest, day, views.Embedded(x[mine], x[mine], None), 3)
-    found["everyone"] = shared.everyone(day.graph.hosts)
+    found["everyone"] = shared.everyone(day.graph.hosts, np.arange(len(day.graph.hosts)), day.graph.hosts[:, None] % 7)
     x, _ = to_standardize()
     found["hosts"], found["standardized"] = day.graph.hosts, shared.standardize(x[mine])
     found["earliest"], found["total"] = shared.earliest(5 - rank), shared.total(torch.tensor([rank, 1.0]))
@@ -152,7 +152,10 @@ def test_what_is_searched_in_is_what_is_saved(by_rank):
 def test_everyone_is_at_rank_0(by_rank):
     """All ranks' hosts, ascending, at rank 0; the smallest of all numbers and sums on every rank."""
     first, *others = [rank["everyone"] for rank in by_rank]
-    assert (first == tied_rows()[2]).all() and all(len(other) == 0 for other in others)
+    hosts, number, column = first
+    assert (hosts == tied_rows()[2]).all() and (column[:, 0] == hosts % 7).all()
+    assert sorted(number.tolist()) == sorted(i for rank in by_rank for i in range(len(rank["hosts"])))
+    assert all(len(column) == 0 for other in others for column in other)
     n = len(by_rank)
     assert all(rank["earliest"] == 6 - n and rank["total"].tolist() == [n * (n - 1) / 2, n] for rank in by_rank)
 
