@@ -2,7 +2,7 @@
 
 const raster = {hosts: [], place: null, first: null, left: 78, bottom: 22, bins: 0, counts: null, sizes: null};
 
-// Hosts in order of their first day, those that came back more often first.
+// Hosts in order of their first day, those that came back more often first; without those that are only neighbours.
 function orderHosts() {
   const hosts = column.address.length;
   raster.first = new Uint16Array(hosts).fill(run.days.length);
@@ -14,7 +14,7 @@ function orderHosts() {
       days[host]++;
     }
   });
-  raster.hosts = Uint32Array.from({length: hosts}, (_, i) => i)
+  raster.hosts = Uint32Array.from({length: hosts}, (_, i) => i).filter((host) => days[host])
     .sort((a, b) => raster.first[a] - raster.first[b] || days[b] - days[a] || a - b);
   raster.place = new Uint32Array(hosts);
   raster.hosts.forEach((host, place) => { raster.place[host] = place; });
@@ -56,7 +56,7 @@ function drawRaster() {
   drawRasterAxes(context, wide, high, width);
   context.strokeStyle = colour("--ink");
   context.strokeRect(raster.left + state.day * wide - 0.5, 0.5, wide, high - 1);
-  if (state.host < 0) return;
+  if (state.host < 0 || raster.first[state.host] === run.days.length) return;
   const y = (raster.place[state.host] + 0.5) * high / raster.hosts.length;
   context.beginPath();
   context.moveTo(raster.left, y);
@@ -101,9 +101,8 @@ function rasterTip(event) {
 }
 
 function startActivity() {
-  const canvas = byId("raster"), hosts = column.address.length;
-  if (!hosts) return;
   orderHosts();
+  const canvas = byId("raster"), hosts = raster.hosts.length;
   canvas.style.height = `${Math.max(80, Math.min(460, 12 * hosts)) + raster.bottom}px`;
   const rows = column.host.length;
   const words = `${counted(hosts, "host")} from top to bottom in the order in which they were first seen (dates on ` +

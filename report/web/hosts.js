@@ -90,14 +90,16 @@ function drawHost() {
       : "Type an address above to see what a host did."));
   const rows = rowsOfHost(state.host), now = rows.find(([day]) => day === state.day);
   const dates = rows.map(([day]) => run.days[day].date);
+  const active = rows.length ? `Active on ${rows.length} of ${counted(run.days.length, "day")}, first on ${dates[0]}` +
+    `${dates.length > 1 ? `, last on ${dates.at(-1)}` : ""}.`
+    : "A neighbour of hosts on this page, and one of those that the page has no room for.";
   panel.replaceChildren(
     make("div", {class: "heading"}, make("h3", {class: "address"}, names[state.host]),
       button("Close", () => { go({host: -1}); panel.focus(); })),
-    make("p", {}, `Active on ${rows.length} of ${counted(run.days.length, "day")}, first on ${dates[0]}` +
-      `${dates.length > 1 ? `, last on ${dates.at(-1)}` : ""}.`),
-    daysOfHost(rows),
-    ...(now ? factsOf(now) : [make("p", {class: "note"}, `Not seen on ${run.days[state.day].date}.`)]),
-    ...historyOf(rows));
+    make("p", {}, active));
+  if (!rows.length) return;
+  const facts = now ? factsOf(now) : [make("p", {class: "note"}, `Not seen on ${run.days[state.day].date}.`)];
+  panel.append(daysOfHost(rows), ...facts, ...historyOf(rows));
 }
 
 // A square per day of the page, filled where the host was active.

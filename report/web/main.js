@@ -2,6 +2,7 @@
 
 async function start() {
   await readRun();
+  if (!run.days.length) return complain("This run has no days to show.");
   Object.assign(state, defaults(), partsOf(location.hash));
   byId("title").textContent = run.title;
   byId("settings").textContent = run.settings;
@@ -23,7 +24,11 @@ async function start() {
 
 start().catch((error) => {
   const old = typeof DecompressionStream === "undefined" ? "This browser is too old for this page. " : "";
-  byId("trouble").textContent = `${old}The page could not be drawn: ${error.message}`;
-  byId("trouble").hidden = false;
+  complain(`${old}The page could not be drawn: ${error.message}`);
   throw error;
 });
+
+function complain(text) {
+  byId("trouble").textContent = text;
+  byId("trouble").hidden = false;
+}

@@ -9,12 +9,15 @@ function figure(value, name, more = "") {
 const meanAndDeviation = (score) => score && score.mean !== null && score.mean !== undefined
   ? `${score.mean.toFixed(2)} ± ${(score.std ?? 0).toFixed(2)}` : null;
 
+let differentHosts = 0;
+
 function drawFigures() {
+  differentHosts = differentHosts || new Set(column.host).size;
   const day = run.days[state.day], days = run.days;
   const dates = days.length > 1 ? `${days[0].date} to ${days.at(-1).date}` : days[0].date;
   const made = [
     figure(count(days.length), days.length === 1 ? "day" : "days", dates),
-    figure(count(column.address.length), "different hosts",
+    figure(count(differentHosts), "different hosts",
       `${count(day.hosts)} on ${day.date}, ${count(day.new_hosts)} of them new`),
     figure(count(days.reduce((sum, {packets}) => sum + packets, 0)), "packets", `${count(day.packets)} on ${day.date}`),
   ];
@@ -25,9 +28,10 @@ function drawFigures() {
   }
   const f1 = meanAndDeviation(run.result.macro_f1), agreement = meanAndDeviation(run.result.subnet_agreement);
   if (f1) made.push(figure(f1, "macro F1", "mean ± deviation, by day"));
-  const chance = run.result.subnet_agreement?.chance;
+  const chances = days.map((one) => one.subnet_chance ?? null).filter((chance) => chance !== null);
   if (agreement) {
-    const more = chance ? `by chance ${chance.toFixed(2)}` : "mean ± deviation, by day";
+    const chance = chances.reduce((sum, one) => sum + one, 0) / chances.length;
+    const more = chances.length ? `by chance ${chance.toFixed(2)}` : "mean ± deviation, by day";
     made.push(figure(agreement, "subnet agreement", more));
   }
   byId("figures").replaceChildren(...made);
@@ -82,11 +86,12 @@ function eventItem(group) {
   const hosts = counted(group.hosts, "host");
   const what = {
     new: `is new with ${hosts}`, continues: `continues with ${hosts}`, grows: `grows to ${hosts}`,
-    shrinks: `shrinks to ${hosts}`, returns: `returns with ${hosts}`, ends: "ends",
+    shrinks: `shrinks to ${hosts}`, returns: `returns with ${hosts}`,
+    ends: `ends, it had ${counted(group.hosts_lost, "host")}`,
     "splits from": `splits from ${group.from} with ${hosts}`, merges: `takes in ${group.from}: ${hosts}`,
   }[group.event] ?? `${group.event}: ${hosts}`;
   const moves = [group.hosts_new && group.event !== "new" && `+${count(group.hosts_new)}`,
-    group.hosts_lost && `−${count(group.hosts_lost)}`].filter(Boolean).join(" ");
+    group.hosts_lost && group.event !== "ends" && `−${count(group.hosts_lost)}`].filter(Boolean).join(" ");
   const ports = sharesOf(group.ports || "").map(([port]) => port).join(", ");
   const about = [moves, group.predicted, ports && `ports ${ports}`];
   return make("li", {}, campaignLink(group.campaign, `Campaign ${group.campaign}`), ` ${what}`,

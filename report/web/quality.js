@@ -75,16 +75,14 @@ function inWords({name, values}) {
 }
 
 const byDay = (value) => run.days.map((day) => value(day) ?? null);
-const level = (value) => run.days.map((day) => value !== null && value !== undefined && day.embedded ? value : null);
 
 function drawCharts() {
-  const {subnet_agreement: agreement, campaigns: kept} = run.result;
   const charts = [
     lineChart("Macro F1 of the vote", [{name: "macro F1", values: byDay((day) => day.macro_f1)}], 0, 1),
     lineChart("Neighbours of one /24", [
       {name: "agreement", values: byDay((day) => day.subnet_agreement)},
-      {name: "by chance", values: level(agreement?.chance), dashed: true}], 0, 1),
-    kept && lineChart("Campaigns, how stable they are", [
+      {name: "by chance", values: byDay((day) => day.subnet_chance), dashed: true}], 0, 1),
+    run.campaigns && lineChart("Campaigns, how stable they are", [
       {name: "day to day", values: byDay((day) => day.campaigns?.day_to_day)},
       {name: "hosts inside", values: byDay((day) => day.campaigns?.inside)},
       {name: "same /24", values: byDay((day) => day.campaigns?.same_subnet)},

@@ -64,20 +64,28 @@ function followLinks() {
     if (!anchor || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     const fragment = anchor.getAttribute("href");
-    if (fragment.includes("=")) {
-      const parts = partsOf(fragment);
-      go(parts);
-      if ("host" in parts || "campaign" in parts) visit("host" in parts ? "host" : "map", anchor);
-    } else visit(fragment.slice(1));
+    if (fragment.includes("=")) follow(partsOf(fragment), anchor);
+    else visit(fragment.slice(1));
   });
 }
 
+// Does what a link says. One to a host leads to its panel, one to a campaign to the map; one that only changes the day
+// leaves the reader where he is, as does a link inside the panel, and so does the keyboard when its link is drawn anew.
+function follow(parts, anchor) {
+  const home = anchor.closest("aside, section");
+  const stays = parts.day !== state.day && (parts.host ?? state.host) === state.host &&
+    (parts.campaign ?? state.campaign) === state.campaign;
+  go(parts);
+  if (!anchor.isConnected) home.focus({preventScroll: true});
+  if (stays) return;
+  if ("host" in parts && home !== byId("host")) visit("host");
+  else if ("campaign" in parts && !("host" in parts)) visit("map");
+}
+
 // Brings a section into view and moves the keyboard there.
-function visit(id, from = null) {
-  const section = byId(id);
-  if (from && section.contains(from)) return section.focus({preventScroll: true});
-  section.focus({preventScroll: true});
-  (id === "host" ? byId("map") : section).scrollIntoView({behavior: calm() ? "auto" : "smooth"});
+function visit(id) {
+  byId(id).focus({preventScroll: true});
+  (id === "host" ? byId("map") : byId(id)).scrollIntoView({behavior: calm() ? "auto" : "smooth"});
 }
 
 const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

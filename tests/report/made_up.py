@@ -39,8 +39,8 @@ def one_day(i, pool, own, today, seen, names, embedded, surprise, draw):
     port = PORTS[own["port"][today]]
     told = {"date": str(date(2021, 12, 1) + timedelta(i)), "hosts": n, "new_hosts": int((~seen[today]).sum()),
             "ports": 10, "edges": 3 * n, "packets": int(packets.sum()), "loss": 0.5 / (i + 1), "accuracy": 0.8,
-            "macro_f1": None, "subnet_agreement": None, "f1": None, "embedded": embedded, "groups": [],
-            "heat": heat(own, today, packets, names)}
+            "macro_f1": None, "subnet_agreement": None, "subnet_chance": None, "f1": None,
+            "embedded": embedded, "groups": [], "heat": heat(own, today, packets, names)}
     if not embedded:
         return shown.day_without_map(told, hosts, packets, port)
     kind, campaign = own["kind"][today], own["campaign"][today]
@@ -55,7 +55,7 @@ def one_day(i, pool, own, today, seen, names, embedded, surprise, draw):
     if len(names) > 1:
         scored = {name: round(float(draw.uniform(0.5, 1)), 3) for name in names[1:]}
         told |= {"macro_f1": float(np.mean(list(scored.values()))), "f1": scored}
-    told |= {"subnet_agreement": 0.7 + 0.02 * (i % 3)}
+    told |= {"subnet_agreement": 0.7 + 0.02 * (i % 3), "subnet_chance": 0.2}
     if own["campaign"].any():
         told |= {"groups": groups(own, today, i, names), "campaigns": {
             "count": 6, "inside": 0.5, "day_to_day": 0.8 + 0.01 * i, "same_subnet": 0.75, "chance": 0.1, "labels": 0.4}}
@@ -104,7 +104,7 @@ def about(days, names=NAMES, campaigns=True, told=()):
             "words": list(told), "classes": list(names), "campaigns": campaigns, "neighbors": 3, "days_before": 0,
             "result": {"macro_f1": mean if scored and len(names) > 1 else {"mean": None, "std": None},
                        "classes": classes if scored else {}, "campaigns": kept if campaigns and scored else None,
-                       "subnet_agreement": {**mean, "chance": 0.2} if scored else None}}
+                       "subnet_agreement": mean if scored else None}}
 
 
 def write(path, days, **said):

@@ -57,10 +57,10 @@ def uri(days, tmp_path_factory):
 
 
 @contextlib.contextmanager
-def opened(browser, uri, fragment="", width=1280, scheme="light", **options):
+def opened(browser, uri, fragment="", width=1280, scheme="light", motion="reduce", **options):
     """The page in a window of its own, drawn; fails where the page did what it must not do."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True,
-                                  reduced_motion="reduce", **options)
+                                  reduced_motion=motion, **options)
     tab, wrong = context.new_page(), []
     tab.set_default_timeout(10_000)
     tab.on("console", lambda message: wrong.append(message.text))
@@ -189,7 +189,7 @@ def test_wheel_drag_and_buttons_move_the_map(browser, uri, days):
         frame = tab.locator("#chart").bounding_box()
         middle = np.array([frame["x"] + frame["width"] / 2, frame["y"] + frame["height"] / 2])
         clear = np.flatnonzero(alone(spots, 20))
-        i = clear[np.hypot(*(spots[clear] - middle).T).argmin()]
+        i = clear[np.hypot(*(spots[clear] - middle).T).argmax()]
         scrolled = tab.evaluate("scrollY")
         tab.mouse.move(*spots[i])
         tab.mouse.wheel(0, -400)
@@ -265,6 +265,19 @@ def test_days_move_by_slider_buttons_and_play(browser, uri, days):
         tab.locator("#date", has_text=told[2]["date"]).wait_for()
         tab.locator("#play").click()
         assert tab.locator("#play").get_attribute("aria-pressed") == "false"
+
+
+def test_points_glide_to_their_places(browser, uri, days):
+    """Where motion is welcome, points move from day to day, and end where the page opened on that day draws them."""
+    date = days[-2].told["date"]
+    with opened(browser, uri, f"#day={date}") as tab:
+        wanted = picture(tab)
+    with opened(browser, uri, motion="no-preference") as tab:
+        tab.locator("#slider").fill(str(len(days) - 2))
+        tab.wait_for_timeout(60)
+        moving = picture(tab)
+        until(tab, lambda: picture(tab) == wanted)
+        assert moving != wanted
 
 
 def test_the_legend_filters(browser, on_screen, uri, days):
@@ -375,6 +388,22 @@ def test_links_and_the_back_button(browser, uri, days):
         tab.evaluate("location.hash = '#day=1999-01-01&host=nobody&campaign=x&colour=constructor'")
         until(tab, lambda: tab.locator("#host h3").text_content() == "A host")
         assert shown_now() == (days[-1].told["date"], "A host", False, "class")
+
+
+def test_links_keep_the_reader_in_place(browser, uri, days):
+    """On a phone a link inside a host's panel changes the panel and neither scrolls away nor loses the keyboard."""
+    with opened(browser, uri, f"#host={dotted(days[-1].host[5])}", width=400) as tab:
+        panel = tab.locator("#host")
+        for link in (panel.locator(".near a").first, panel.locator("tbody a").last):
+            link.scroll_into_view_if_needed()
+            place, text = panel.bounding_box()["y"], panel.inner_text()
+            link.click()
+            assert panel.inner_text() != text and abs(panel.bounding_box()["y"] - place) < 100
+            assert tab.evaluate("document.activeElement.id") == "host"
+        tab.go_back()                                       # from a day without a map
+        tab.locator("#table tbody a").first.click()
+        until(tab, lambda: tab.evaluate("document.activeElement.id") == "map")
+        assert abs(tab.locator("#map").bounding_box()["y"]) < 200
 
 
 def test_news_of_the_day(browser, uri, days):
@@ -575,6 +604,18 @@ def test_a_run_that_lacks_something(browser, tmp_path, case):
             choice.check(force=True)
         if len(days) > 1:
             tab.locator("#before").click()
+
+
+def test_a_neighbour_that_the_page_has_no_room_for(browser, tmp_path):
+    """A nearest host that is not drawn is named, marked so, and its panel says why it is empty."""
+    days = made_up.run(2, 20)
+    days[-1].near[:, 1] = 0xDFFFFFFF                        # 223.255.255.255
+    host = f"#host={dotted(days[-1].host[0])}"
+    with opened(browser, made_up.write(tmp_path / "report.html", days), host) as tab:
+        near = tab.locator("#host .near li").nth(1)
+        assert near.inner_text().startswith("223.255.255.255") and "not drawn" in near.inner_text()
+        near.locator("a").click()
+        assert "has no room for" in tab.locator("#host").inner_text()
 
 
 def test_7500_hosts_a_day_are_drawn_within_a_second(browser, tmp_path):

@@ -20,7 +20,7 @@ def test_every_file_is_on_the_page():
 def test_people_can_read_it(path):
     """No more than 450 lines of 120 characters, and a script says in its first line what it is."""
     lines = path.read_text("utf-8").splitlines()
-    assert len(lines) <= 450 and max(map(len, lines)) <= (120 if path.suffix == ".js" else 200)
+    assert len(lines) <= 450 and max(map(len, lines)) <= 120
     assert path.suffix != ".js" or lines[0].startswith(f"// {path.name}: ")
 
 
