@@ -117,7 +117,7 @@ function factsOf([day, row, point]) {
   const fact = (name, ...value) => facts.push(make("dt", {}, name), make("dd", {}, ...value));
   if (point >= 0 && hasLabels()) {
     const [label, vote] = [column.label[point], column.predicted[point]];
-    fact("On a list as", label ? run.classes[label] : "none");
+    fact("Listed as", label ? run.classes[label] : "none");
     fact("Vote", classSign(vote, !label), ` ${run.classes[vote]}, ${column.votes[point]}% of `,
       counted(run.neighbors, "neighbour"));
   }
@@ -125,7 +125,7 @@ function factsOf([day, row, point]) {
     const number = campaignOf(point), membership = (column.membership[point] / 255).toFixed(2);
     fact("Campaign", ...(number ? [campaignLink(number), `, membership ${membership}`] : ["in none"]));
   }
-  fact("Busiest ports", portsOf(row).map(portText).join(", ") || "none");
+  fact("Ports", portsOf(row).map(portText).join(", ") || "none");
   fact("Packets", `about ${packetsOf(row)}`);
   const surprise = point < 0 ? null : surpriseOf(point);
   if (surprise !== null) fact("Surprise", `${surprise.toFixed(1)} times the usual change`);

@@ -2,7 +2,6 @@
 
 async function start() {
   await readRun();
-  if (!run.days.length) return complain("This run has no days to show.");
   Object.assign(state, defaults(), partsOf(location.hash));
   byId("title").textContent = run.title;
   byId("settings").textContent = run.settings;
@@ -12,6 +11,7 @@ async function start() {
   startDays();
   startNews();
   startHosts();
+  await new Promise((done) => setTimeout(done));             // lets the browser show these before the rest
   startCampaigns();
   startPorts();
   startActivity();
