@@ -78,7 +78,7 @@ function drawRasterAxes(context, wide, high, width) {
       free = y + 16;
     }
   });
-  const step = Math.ceil(48 / wide);
+  const step = Math.ceil(58 / wide);
   context.textAlign = "center";
   for (let day = 0; day < run.days.length; day += step) {
     const x = Math.min(raster.left + (day + 0.5) * wide, width - 18);
