@@ -619,18 +619,21 @@ def test_a_neighbour_that_the_page_has_no_room_for(browser, tmp_path):
 
 
 def test_7500_hosts_a_day_are_drawn_within_a_second(browser, tmp_path):
-    """From the page's last byte to the picture on the screen, and from one day to the next; the best of three."""
+    """Loading, drawing, and changing the day take less than a second of the browser's main thread, whose own time is
+    measured: a busy machine changes it little."""
     days = made_up.run(10, 7500, 1, n_campaigns=60)
-    address = made_up.write(tmp_path / "large.html", days)
-    loads, moves = [], []
-    for _ in range(3):
-        with opened(browser, address) as tab:
-            loads.append(tab.evaluate("Number(document.documentElement.dataset.ready) - "
-                                      "performance.getEntriesByType('navigation')[0].responseEnd"))
-            moves.append(tab.evaluate("""() => new Promise(done => { const start = performance.now();
-                document.getElementById("before").click();
-                requestAnimationFrame(() => setTimeout(() => done(performance.now() - start))); })"""))
-            assert "7,500 hosts" in tab.locator("#chart").get_attribute("aria-label")
-        if max(loads[-1], moves[-1]) < 1000:
-            break
-    assert min(loads) < 1000 and min(moves) < 1000
+    with opened(browser, made_up.write(tmp_path / "large.html", days)) as tab:
+        clock = tab.context.new_cdp_session(tab)
+        clock.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+        def busy():
+            metrics = clock.send("Performance.getMetrics")["metrics"]
+            return next(one["value"] for one in metrics if one["name"] == "TaskDuration")
+        before = busy()
+        tab.reload()
+        tab.locator("html[data-ready]").wait_for()
+        assert "7,500 hosts" in tab.locator("#chart").get_attribute("aria-label")
+        loaded = busy()
+        tab.locator("#before").click()
+        assert days[-2].told["date"] in tab.locator("#chart").get_attribute("aria-label")
+        assert 0.01 < loaded - before < 1 and 0.001 < busy() - loaded < 1, (before, loaded, busy())
