@@ -79,6 +79,11 @@ def picture(tab):
     return tab.locator("#chart").evaluate("canvas => canvas.toDataURL()")
 
 
+def named(tab):
+    """The host that the note beside the pointer names, or None where there is no note."""
+    return tab.locator("#tip strong").text_content() if tab.locator("#tip").is_visible() else None
+
+
 def until(tab, holds):
     """Wait until a condition holds. Playwright's own way evaluates text in the page, which its policy forbids."""
     for _ in range(100):
@@ -165,7 +170,7 @@ def test_the_mouse_says_who_and_a_click_fixes_the_host(browser, uri, days):
             i = np.flatnonzero(alone(spots, 30))[0]
             tab.mouse.move(*spots[i])
             host = dotted(days[day].host[i])
-            assert tab.locator("#tip strong").inner_text() == host
+            assert named(tab) == host
             note, campaign = tab.locator("#tip").inner_text(), days[day].campaign[i]
             assert (f"Campaign {campaign}" if campaign else "In no campaign") in note
             assert made_up.NAMES[days[day].predicted[i]] in note
@@ -195,14 +200,14 @@ def test_wheel_drag_and_buttons_move_the_map(browser, uri, days):
         tab.mouse.wheel(0, -400)
         until(tab, lambda: picture(tab) != whole)
         tab.mouse.move(*(spots[i] + 1))
-        assert tab.locator("#tip strong").text_content() == dotted(days[-1].host[i])
+        assert named(tab) == dotted(days[-1].host[i])
         assert tab.evaluate("scrollY") == scrolled
         tab.mouse.down()
         tab.mouse.move(*(spots[i] + [30, 10]), steps=4)
         tab.mouse.move(*(spots[i] + [61, 41]), steps=4)
         tab.mouse.up()
         tab.mouse.move(*(spots[i] + [60, 40]))
-        assert tab.locator("#tip strong").text_content() == dotted(days[-1].host[i])
+        assert named(tab) == dotted(days[-1].host[i])
         assert "host=" not in tab.url                       # a drag is no click
         tab.locator("#whole").click()
         until(tab, lambda: picture(tab) == whole)
@@ -229,7 +234,7 @@ def hover_first(tab, days, day, **view):
     show_map(tab)
     spots = places(tab, days, day, **view)
     tab.mouse.move(*spots[spots[:, 0].argmin()])
-    assert tab.locator("#tip strong").inner_text() == dotted(days[day].host[spots[:, 0].argmin()])
+    assert named(tab) == dotted(days[day].host[spots[:, 0].argmin()])
 
 
 def test_two_fingers_zoom(browser, uri, days):
@@ -614,6 +619,8 @@ def test_a_neighbour_that_the_page_has_no_room_for(browser, tmp_path):
     with opened(browser, made_up.write(tmp_path / "report.html", days), host) as tab:
         near = tab.locator("#host .near li").nth(1)
         assert near.inner_text().startswith("223.255.255.255") and "not drawn" in near.inner_text()
+        hosts = len(set(np.concatenate([day.host for day in days]).tolist()))
+        assert tab.locator("#activity-words").inner_text().startswith(f"{hosts} hosts")
         near.locator("a").click()
         assert "has no room for" in tab.locator("#host").inner_text()
 
