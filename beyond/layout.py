@@ -3,9 +3,9 @@
 t-SNE (van der Maaten and Hinton, JMLR 2008) on the fuzzy neighbour graph of UMAP (McInnes, Healy, Melville 2018): with
 p the graph's weights, scaled to a mean row sum of 1, and q(d) = 1 / (1 + d^2), the points z minimize
 
-    sum_ij p_ij log(1 + |z_i - z_j|^2) / n + log Z + 2 PULL sum_i |z_i|^2 / n + 2 HOLD sum_i |z_i - z_i yesterday|^2 / n
+    sum_ij p_ij log(1 + |z_i - z_j|^2) / n + log Z + 2 PULL sum_i |z_i|^2 / n + 2 sum_i hold_i |z_i - z_i before|^2 / n
 
-with Z = sum_ij q(|z_i - z_j|), i not j.
+with Z = sum_ij q(|z_i - z_j|), i not j, and hold_i how strongly a host is held where it was the day before.
 
     x           (n, E)   one row per host, as neighbours are searched in, by cosine
     neighbours  (n, k)   of each host the most similar others
@@ -27,7 +27,7 @@ GRID = 0.5           # spacing of the grid; the repulsion is then right to a few
 PULL = 1e-3          # to the middle: parts that no edge joins would drift apart for ever; 7,500 hosts span about 40
 FIRST = (4, 40), (1, 80)  # (attraction, steps): a stronger one, 4 is about UMAP's, sorts the parts, then they spread;
 LATER = (4, 30), (1, 40)  # without it parts that have come together since the day before would stay torn
-HOLD = 1e-2          # to where a host was the day before: it moves half as far, and neighbours still win
+HOLD = 2e-2          # to where a host was the day before, if its neighbours are there: it moves about half as far
 MOMENTUM = 0.8       # the literature's
 LOOSE = 0.1          # what holds a point at least: the floor of the divisor
 LONGEST = 1          # no point goes farther in one step: about the reach of q, beyond which a force says little
@@ -61,7 +61,7 @@ def layout(x, start=None, seed=0, neighbors=15, *, nearest):
         similarity, neighbours = nearest(torch.cat([x, zero], 1), max(1, min(neighbors, (n - 1) // 3)))
         edges = graph(fuzzy(similarity.float().cpu()), neighbours.cpu())
         z = placed(before, known, edges, principal(x)) if known.any() else principal(x)
-        z = descend(z + faint, edges, LATER if known.any() else FIRST, HOLD * known) + faint
+        z = descend(z + faint, edges, LATER if known.any() else FIRST, known) + faint
     return torch.view_as_real(z).clamp(-EDGE, EDGE)
 
 
@@ -128,24 +128,31 @@ def placed(z, known, edges, otherwise):
     return torch.where(known, z, fitted)
 
 
-def descend(z, edges, stages, hold):
+def descend(z, edges, stages, known):
     """The points z (n,) after the steps of all stages (attraction, steps): how many times as strong the edges are.
 
-    hold (n,): how strongly a point is drawn to where it starts.
+    known (n,) bool: which ones are held where they start, the more the nearer their neighbours start.
     """
-    (row, P), n = edges, len(z)
-    column, p, Q = P.col_indices(), P.values().clone(), P.clone()
+    n, buffer = len(z), edges[1].clone()
     home, v = z, torch.zeros_like(z)
+    hold = HOLD * known * attract(z, edges, buffer)[1] / (edges[1] @ torch.ones(n, 1))[:, 0]
     for attraction in [strength for strength, steps in stages for _ in range(steps)]:
-        d = z.index_select(0, row) - z.index_select(0, column)
-        torch.div(p, 1 + d.real.square() + d.imag.square(), out=Q.values())  # p q(d)
-        x, y, stiff = (Q @ torch.stack([z.real, z.imag, torch.ones(n)], 1)).unbind(1)
+        force, stiff = attract(z, edges, buffer)
         repulsion, Z = repel(z)
-        force = attraction * (torch.complex(x, y) - stiff * z) + repulsion * (n / Z) - PULL * z + hold * (home - z)
+        force = attraction * force + repulsion * (n / Z) - PULL * z + hold * (home - z)
         v = MOMENTUM * v + force / (attraction * stiff + LOOSE)
         v = v * (LONGEST / v.abs().clamp(min=LONGEST))
         z = z + v
     return z
+
+
+def attract(z, edges, buffer):
+    """(force (n,) on each point: the sum of p q(d) d over its edges, the sum of p q(d)); buffer: a matrix like P."""
+    row, P = edges
+    d = z.index_select(0, row) - z.index_select(0, P.col_indices())
+    torch.div(P.values(), 1 + d.real.square() + d.imag.square(), out=buffer.values())
+    x, y, stiff = (buffer @ torch.stack([z.real, z.imag, torch.ones(len(z))], 1)).unbind(1)
+    return torch.complex(x, y) - stiff * z, stiff
 
 
 def repel(z):

@@ -92,7 +92,7 @@ def test_graph_equals_the_dense_formula():
 def test_fuzzy_rows_sum_to_log2_k():
     """The nearest counts 1, a row log2 k together; equal similarities all count 1."""
     weight = fuzzy(knn.nearest(blobs(200)[0], 15)[0])
-    assert torch.equal(weight[:, 0], torch.ones(200)) and torch.allclose(weight.sum(1), torch.tensor(math.log2(15)), rtol=1e-3)
+    assert torch.equal(weight[:, 0], torch.ones(200)) and (weight.sum(1) - math.log2(15)).abs().max() < 0.005
     assert torch.equal(fuzzy(torch.full((2, 4), 0.5)), torch.ones(2, 4))
 
 
