@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """beyond.layout beside PCA and umap-learn: speed, quality, movement. `python benchmarks/bench_layout.py RUN ...`
 
-RUN: the --out folder of a run, of whose embeddings/ the last --days are laid out; without any: Gaussian groups of hosts,
---hosts of them. Every method sees every day: PCA, umap-learn (its defaults, n_neighbors=15, metric cosine) and "afresh"
-each day by itself, "by day" from the day before, as a run does. Means over the days but the first, median seconds.
+RUN: the --out folder of a run, of whose embeddings/ the last --days are laid out; without any: Gaussian groups of
+--hosts hosts. Every method sees every day: PCA, umap-learn (its defaults, n_neighbors=15, metric cosine) and "afresh"
+each day by itself, "by day" from the day before, as a run does. Means over the days but the first; seconds are those of
+the processor, which other work on the machine bends less, their median.
 
     trust      scikit-learn's trustworthiness, 15 neighbours, cosine: are neighbours on the map neighbours
     contin.    continuity, the same with the roles exchanged: are neighbours near on the map
@@ -72,16 +73,17 @@ METHODS = {
 }
 
 
-def measure(place, days):
+def measure(place, days, threads):
     """(trustworthiness, continuity, movement, seconds) of a method on each of the days but the first."""
     before, before_at = np.array([]), torch.empty(0, 2)
     for day, (hosts, x) in enumerate(days):
         _, now, then = np.intersect1d(hosts, before, return_indices=True)
         start = torch.full((len(x), 2), torch.nan)
         start[now] = before_at[then]
-        began = time.perf_counter()
+        torch.set_num_threads(threads)                      # umap-learn and scikit-learn set it too
+        began = time.process_time()
         points = place(x, start)
-        seconds = time.perf_counter() - began
+        seconds = time.process_time() - began
         if day:
             moved = (points[now] - start[now]).norm(dim=1).median() / (points.amax(0) - points.amin(0)).max()
             yield *kept(x, points), moved.item(), seconds
@@ -96,13 +98,12 @@ def main():
     parser.add_argument("--standardize", action="store_true", help="as a run without --steady searches neighbours")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
     print(f"{'':14} {'hosts':>7} {'':11} {'trust':>7} {'contin.':>7} {'moved':>7} {'seconds':>8}")
     for run in args.runs or [None]:
         days = list(embeddings(run, args.days, args.standardize)) if run else groups(args.hosts, 37, args.days)
         for name, place in METHODS.items():
             place(days[0][1][:100], None)                   # compiles and loads what is to be
-            rows = np.array(list(measure(place, days)))
+            rows = np.array(list(measure(place, days, args.threads)))
             trust, continuity, moved = np.nanmean(rows[:, :3], 0)
             print(f"{run.name if run else 'groups':14} {len(days[-1][1]):7,} {name:11} {trust:7.4f} {continuity:7.4f} "
                   f"{moved:7.3f} {np.median(rows[:, 3]):8.2f}", flush=True)
