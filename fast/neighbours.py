@@ -23,12 +23,15 @@ class Blocks(NamedTuple):
     product: int     # similarities of one matrix product: what a cache holds
 
 
-BLOCKS = {"cpu": Blocks(1024, 4096, 2048, 1 << 18), "cuda": Blocks(8192, 65536, 16384, 1 << 29)}
+BLOCKS = {"cpu": Blocks(1024, 2048, 2048, 1 << 19), "cuda": Blocks(8192, 65536, 16384, 1 << 29)}
 
 
 def sizes_on(device):
     """The Blocks of a device; of another kind than these two, those of a GPU."""
     return BLOCKS["cpu" if device.type == "cpu" else "cuda"]
+
+
+MANY = 4  # times k groups of a row: more are not looked into before its bar is raised
 
 
 def group_for(k):
@@ -49,9 +52,20 @@ def nearest(x, k, queries=None, query_block=None, block=None):
     query_block = block if itself else query_block
     queries = knn.unit(x if itself else queries)
     k = max(0, min(k, len(x) - itself))
-    group = group_for(k)
     similarity = queries.new_full((len(queries), k), torch.finfo(queries.dtype).min)
     neighbours = torch.zeros(len(queries), k, dtype=torch.int64, device=x.device)
+    with precision.full_products(x.device):
+        search(x, queries, itself, query_block, block, similarity, neighbours)
+    return similarity, neighbours
+
+
+def search(x, queries, itself, query_block, block, similarity, neighbours):
+    """Fill similarity, neighbours (queries, k) with each query's k nearest of x, or of the other queries (`itself`).
+
+    x as `nearest` got it; queries of length 1.
+    """
+    k = similarity.shape[1]
+    group = group_for(k)
     buffer = queries.new_empty(whole(min(block, len(x)), group) * whole(min(query_block, len(queries)), group))
     for c in range(0, len(x) if k else 0, block):
         candidates = queries[c : c + block] if itself else knn.unit(x[c : c + block])
@@ -60,10 +74,11 @@ def nearest(x, k, queries=None, query_block=None, block=None):
             query, further = queries[q : q + query_block], itself and q > c
             s, of_rows, of_columns = similarities(query, columns, len(candidates), group, itself and q == c, further,
                                                   buffer)
-            merge(s, of_rows, c, similarity[q : q + query_block], neighbours[q : q + query_block])
+            best = similarity[q : q + query_block], neighbours[q : q + query_block]
+            merge(*columns_for_rows(s, of_rows, best[0]), c, *best)
             if further:                                     # s[i, j] is s[j, i]: candidates find queries as well
-                merge(s.permute(3, 2, 1, 0), of_columns, q, similarity[c : c + block], neighbours[c : c + block])
-    return similarity, neighbours
+                best = similarity[c : c + block], neighbours[c : c + block]
+                merge(*rows_for_columns(s, of_columns, best[0]), q, *best)
 
 
 def whole(n, group):
@@ -81,8 +96,8 @@ def similarities(x, columns, m, group, diagonal, both, buffer):
     """Similarities of rows x (n, E), H groups, and the m rows that by_groups made columns of, G groups.
 
     Returns (s, of_rows, of_columns). s (H, group, group, G), in `buffer`: s[i, a, b, j] is that of row i * group + a
-    and column j * group + b. of_rows (n, G): for each row, its maximum over each group of columns. of_columns (m, H),
-    None without `both`: for each column, its maximum over each group of rows.
+    and column j * group + b. of_rows (n, G): for each row, its maximum over each group of columns. of_columns (H,
+    group, G), None without `both`: for each column, its maximum over each group of rows.
     What is no pair gets the lowest float: places that fill up a group and, with `diagonal`, a row and itself.
     """
     lowest, n, G = torch.finfo(x.dtype).min, len(x), len(columns) // group
@@ -92,8 +107,7 @@ def similarities(x, columns, m, group, diagonal, both, buffer):
     for i in range(0, len(s), tile):                        # each tile's maxima while it is in the cache
         rows, groups = slice(i * group, (i + tile) * group), slice(i, i + tile)
         part = s[groups]
-        with precision.matmul_precision("fast" if precision.medium_is_full() else "exact"):
-            torch.mm(x[rows], columns.T, out=part.view(-1, group * G)[: len(x[rows])])
+        torch.mm(x[rows], columns.T, out=part.view(-1, group * G)[: len(x[rows])])
         if i + tile >= len(s) and n % group:
             part[-1, n % group :] = lowest
         if m % group:
@@ -103,55 +117,108 @@ def similarities(x, columns, m, group, diagonal, both, buffer):
         torch.amax(part, 2, out=of_rows[groups])
         if both:
             torch.amax(part, 1, out=of_columns[groups])
-    if both:
-        of_columns = of_columns.flatten(1).T.contiguous().view(group, G, -1).transpose(0, 1).flatten(0, 1)[:m]
     return s, of_rows.view(-1, G)[:n], of_columns
 
 
-def merge(s, maxima, first, similarity, neighbours):
-    """Bring a block's similarities, columns numbered from `first`, into the rows' running top k, in place.
+def columns_for_rows(s, of_rows, similarity):
+    """The columns that may be among a row's k nearest: (row, column, value) (entries,), by row, then by column."""
+    k, (group, _, G) = similarity.shape[1], s.shape[1:]
+    bar = above(similarity[:, -1])
+    reach = of_rows >= bar[:, None]
+    if reach.count_nonzero() > MANY * k * len(bar):
+        bar = torch.maximum(bar, kth(folded(of_rows, k, 1), k))
+        reach = of_rows >= bar[:, None]
+    row, j = places(reach)
+    if len(row) > MANY * k * len(bar):
+        row, j = first_of_equals(row, j, of_rows[row, j] == bar[row], k)
+    return members(s, row, j, row * (group * G) + j, G, bar)
 
-    s (H, group, group, G) and its maxima (rows, G), see `similarities`; similarity, neighbours (rows, k): the top k so
-    far. Rows and columns may change roles: s and maxima are then (G, group, group, H) and (columns, H).
+
+def rows_for_columns(s, of_columns, similarity):
+    """The rows that may be among a column's k nearest: (column, row, value) (entries,), by column, then by row."""
+    k, (H, group, G) = similarity.shape[1], of_columns.shape
+    maxima = of_columns.view(H, group * G)                  # columns by place in their group, then by group
+    bar = above(by_groups(similarity[:, -1:], group)[:, 0])
+    reach = maxima >= bar
+    if reach.count_nonzero() > MANY * k * len(bar):
+        bar = torch.maximum(bar, kth(folded(maxima, k, 0).T, k))
+        reach = maxima >= bar
+    i, column = places(reach)
+    if len(i) > MANY * k * len(bar):
+        column, order = in_order(column)
+        column, i = first_of_equals(column, i[order], maxima[i[order], column] == bar[column], k)
+    column, row, value = members(s, column, i, i * (group * group * G) + column, group * G, bar)
+    column, order = in_order(column % G * group + column // G)
+    return column, row[order], value[order]
+
+
+def members(s, line, g, base, step, bar):
+    """The members at or above the bar of group g of a line (a row or column): (line, member's number, value).
+
+    base: where in s the group's first member is, step: from one member to the next.
     """
-    k, group = similarity.shape[1], s.shape[1]
-    bar = torch.nextafter(similarity[:, -1], similarity.new_tensor(torch.inf))  # of equals, earlier ones stay
-    bar = torch.maximum(bar, kth_of_maxima(maxima, k))
-    row, g = places(maxima >= bar[:, None])
+    group = s.shape[1]
+    value = s.view(-1).take(base[:, None] + step * torch.arange(group, device=s.device))
+    hit, member = places(value >= bar[line, None])
+    return line[hit], g[hit] * group + member, value[hit, member]
+
+
+def first_of_equals(line, g, equal, k):
+    """Of the groups g of each line, lines ascending, those above its bar and the first k that equal it."""
+    so_far, first = equal.cumsum(0), torch.searchsorted(line, line)
+    kept = ~equal | (so_far - so_far[first] + equal[first].long() <= k)
+    return line[kept], g[kept]
+
+
+def merge(row, number, value, first, similarity, neighbours):
+    """Bring entries (row, number + first, value), by row, into the rows' running top k, in place.
+
+    similarity, neighbours (rows, k): the top k so far. Of equal similarities those of earlier blocks come first.
+    """
     if not len(row):
         return
-    i, a, b, j = s.stride()
-    member = torch.arange(group, device=s.device)
-    start = torch.div(row, group, rounding_mode="floor") * i + row % group * a + g * j
-    flat = s.as_strided((s.numel(),), (1,))
-    value = flat.take(start[:, None] + member * b)
-    hit, member = places(value >= bar[row, None])
-    row, number, value = row[hit], g[hit] * group + member, value[hit, member]
+    k = similarity.shape[1]
     gain, count = torch.unique_consecutive(row, return_counts=True)
-    start = (count.cumsum(0) - count).repeat_interleave(count)
-    slot = torch.arange(len(row), device=s.device) - start + k
-    line = torch.arange(len(gain), device=s.device).repeat_interleave(count)
     width = k + int(count.max())
-    values = similarity.new_full((len(gain), width), -torch.inf)
-    numbers = neighbours.new_zeros(len(gain), width)
+    line = torch.arange(len(gain), device=row.device)
+    at = torch.arange(len(row), device=row.device)
+    at += (line * width + k - count.cumsum(0) + count).repeat_interleave(count)
+    values, numbers = similarity.new_full((len(gain), width), -torch.inf), neighbours.new_zeros(len(gain), width)
     values[:, :k], numbers[:, :k] = similarity[gain], neighbours[gain]
-    values[line, slot], numbers[line, slot] = value, number + first
-    similarity[gain], at = top(values, k)                   # of equal similarities those of earlier blocks come first
-    neighbours[gain] = numbers.gather(1, at)
+    values.view(-1)[at], numbers.view(-1)[at] = value, number + first
+    similarity[gain], chosen = top(values, k)
+    neighbours[gain] = numbers.gather(1, chosen)
 
 
-def kth_of_maxima(maxima, k):
-    """For each row of maxima (rows, groups) a bar that k of its similarities reach."""
-    width = min(1 << (4 * k - 1).bit_length(), maxima.shape[1])
-    if width < k:
-        return maxima.new_tensor(torch.finfo(maxima.dtype).min)
-    groups = maxima.shape[1] // width
-    return sorted_rows(maxima[:, : groups * width].view(-1, groups, width).amax(1))[:, -k]
+def folded(maxima, k, dim):
+    """Maxima over groups, of which 4 k or a few more are left: each stands for every so manieth group of before."""
+    width = min(1 << (4 * k - 1).bit_length(), maxima.shape[dim])
+    times = maxima.shape[dim] // width
+    return maxima.narrow(dim, 0, times * width).unflatten(dim, (times, width)).amax(dim)
+
+
+def above(similarity):
+    """The next larger float: of equal similarities earlier ones stay."""
+    return torch.nextafter(similarity, similarity.new_tensor(torch.inf))
+
+
+def kth(x, k):
+    """The k-th largest of each row of x (rows, n), (rows,); the lowest float where there are fewer."""
+    if x.shape[1] < k:
+        return x.new_full((len(x),), torch.finfo(x.dtype).min)
+    return sorted_rows(x)[:, -k]
+
+
+def in_order(line):
+    """Lines (entries,) in ascending order, and the entry that each was, ascending among equals."""
+    key = (line << 40) + torch.arange(len(line), device=line.device)
+    key = sorted_rows(key[None])[0]
+    return key >> 40, key & (1 << 40) - 1
 
 
 def sorted_rows(x):
     """Each row of x (rows, n) in ascending order."""
-    return torch.from_numpy(np.sort(x.numpy(), axis=1)) if x.device.type == "cpu" else x.sort(dim=1)[0]
+    return torch.from_numpy(np.sort(x.contiguous().numpy(), axis=1)) if x.device.type == "cpu" else x.sort(dim=1)[0]
 
 
 def places(mask):

@@ -172,7 +172,7 @@ def test_the_fast_search_is_the_plain_one(device, n, k):
 @pytest.mark.parametrize(("group", "tile"), [(16, 2048), (16, 1 << 20), (2, 1)])
 def test_groups_and_tiles_lose_no_neighbour(device, k, group, tile, monkeypatch):
     """Over many groups, tiles and blocks, with many equal similarities, it is the full matrix's stable sort."""
-    monkeypatch.setattr(neighbours, "GROUP", group)
+    monkeypatch.setattr(neighbours, "group_for", lambda k: group)
     monkeypatch.setattr(neighbours, "BLOCKS", {device: neighbours.Blocks(64, 160, 90, tile)})
     of = torch.randint(0, 9, (500, 2), generator=torch.Generator().manual_seed(0))
     x = torch.nn.functional.one_hot(of, 9).sum(1)[:, :8].float().to(device)  # e_i + e_j: few distinct similarities
@@ -198,10 +198,10 @@ def products_seen(monkeypatch):
 def test_the_full_matrix_is_never_formed(monkeypatch):
     """Peak: no product of more than query_block x block similarities (block x block), and one buffer for all."""
     seen, x = products_seen(monkeypatch), torch.randn(100, 4)
-    for queries, width in ((x[:50], 16), (None, 32)):
+    for queries, height in ((x[:50], 16), (None, 32)):
         seen.clear()
         fast.nearest(x, 3, queries, query_block=16, block=32)
-        assert seen and max(c for c, _, _ in seen) <= 32 and max(q for _, q, _ in seen) <= width
+        assert seen and max(rows for rows, _, _ in seen) <= height and max(columns for _, columns, _ in seen) <= 32
         assert len({storage for _, _, storage in seen}) == 1
 
 
