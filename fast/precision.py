@@ -49,7 +49,7 @@ def chosen(name, device):
     """What a run multiplies by on a device ("cpu", "cuda", ...): (precision, what to tell the user or None).
 
     "fast" stays "fast" only where it pays: on a GPU with TF32 (compute capability 8.0 or more), and on a CPU that
-    multiplies PAYS times as fast, measured once per process in 20 to 100 ms. The decision belongs in a run's settings:
+    multiplies PAYS times as fast, measured once per process. The decision belongs in a run's settings:
     a run that goes on from a state takes the state's, not a new one.
     """
     if name != "fast":
@@ -69,17 +69,21 @@ def chosen(name, device):
 def times_as_fast(trials=9):
     """How many times as fast as exact ones "fast" products are on this CPU: the median of paired trials.
 
-    The shapes are those of a layer and its gradients on 128 nodes: z W, g W^T, z^T g.
+    On one thread, in its own processor time: other processes hardly bend that. The shapes are those of a layer and its
+    gradients on 128 nodes: z W, g W^T, z^T g.
     """
     z, W, g = torch.ones(128, 1024), torch.ones(1024, 384), torch.ones(128, 384)
-    ratios = []
-    for trial in range(trials + 1):
-        seconds = []
-        for name in ("exact", "fast"):
-            with matmul_precision(name):
-                began = time.perf_counter()
-                _ = z @ W, g @ W.T, z.T @ g
-                seconds.append(time.perf_counter() - began)
-        if trial:                                           # the first one loads the libraries
-            ratios.append(seconds[0] / seconds[1])
-    return statistics.median(ratios)
+    threads, ratios = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
+        for _ in range(trials + 1):
+            seconds = []
+            for name in ("exact", "fast"):
+                with matmul_precision(name):
+                    began = time.thread_time()
+                    _ = z @ W, g @ W.T, z.T @ g
+                    seconds.append(time.thread_time() - began)
+            ratios.append(seconds[0] / max(seconds[1], 1e-9))
+    finally:
+        torch.set_num_threads(threads)
+    return statistics.median(ratios[1:])                    # the first trial loads the libraries

@@ -210,3 +210,43 @@ def test_among_themselves_two_blocks_are_multiplied_once(monkeypatch):
     seen = products_seen(monkeypatch)
     fast.nearest(torch.randn(320, 4), 3, block=32)
     assert sum(rows * columns for rows, columns, _ in seen) == 55 * 32 * 32
+
+
+@on_every_device
+@pytest.mark.parametrize("k", [1, 3, 20])
+def test_copies_of_few_rows_are_not_all_looked_into(device, k, monkeypatch):
+    """Where hundreds are equally near, the first ones are found, and of the others few are ever sorted."""
+    monkeypatch.setattr(neighbours, "BLOCKS", {device: neighbours.Blocks(256, 256, 256, 1 << 14)})
+    merged, plain = [], neighbours.merge
+
+    def merge(row, *arguments):
+        merged.append(len(row))
+        plain(row, *arguments)
+    monkeypatch.setattr(neighbours, "merge", merge)
+    x = torch.eye(4).double()[torch.randint(0, 3, (900,), generator=torch.Generator().manual_seed(0))].to(device)
+    for queries in (None, x[:256]):
+        merged.clear()
+        s = (x if queries is None else queries) @ x.T
+        if queries is None:
+            s.fill_diagonal_(-2)
+        expected = s.sort(dim=1, descending=True, stable=True)[1][:, :k]
+        assert torch.equal(fast.nearest(x, k, queries)[1], expected)
+        assert max(merged) <= neighbours.MANY * k * neighbours.group_for(k) * 256 and len(s) > len(merged)
+
+
+def test_a_search_again_gives_the_same_bytes():
+    """Two searches in float32 give equal neighbours and similarities, to the last bit."""
+    x = torch.randn(3000, 37, generator=torch.Generator().manual_seed(0))
+    for k in (3, 50):
+        first, again = fast.nearest(x, k), fast.nearest(x, k)
+        assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+
+
+@both
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_narrow_floats_are_searched_too(nearest, dtype):
+    """Rows of half precision get neighbours in their own type, many equal similarities among them."""
+    x = torch.eye(6)[torch.randint(0, 6, (300,), generator=torch.Generator().manual_seed(0))]
+    for k in (3, 20):
+        similarity, at = nearest(x.to(dtype), k)
+        assert similarity.dtype == dtype and torch.equal(at, nearest(x, k)[1])
