@@ -9,7 +9,7 @@
     plain        the same by the flat files alone (--plain), beside fast/                  bound: its dense products
     firewall     both on six days of a firewall's log (--firewall FILE ...)                bound: its dense products
     reduced      the steps with reduced-precision products ("medium")                      bound: these products
-    knn          3 nearest of 10,000, 30,000, 100,000, 1,000,000 rows                      bound: similarity product
+    knn          3 and 50 nearest of 5,000 to 1,000,000 rows, 37, 128 and 165 wide         bound: similarity product
     packets      graph and features of 2 and 20 million packets                            bound: one lexsort
     negatives    of 65,000 and 1,300,000 edges                                             bound: their training step
     growth       a training step on days of the synthetic month, scale 0.1, 1 and 5        time and memory per edge
@@ -45,6 +45,7 @@ import features
 import graph as graphs
 import knn
 import training
+from fast.precision import full_products
 from traces import packets as traces
 from traces import synthetic
 
@@ -208,45 +209,50 @@ def reduced(quick):
     yield from steps(quick, (2, 2), ", reduced")
 
 
-def neighbours(quick, n, n_queries):
-    n, n_queries = (n // 20, min(n // 20, n_queries)) if quick else (n, n_queries)
-    x = torch.nn.functional.normalize(torch.randn(n, 128))
-    queries = None if n_queries == n else x[:n_queries].clone()
-    q = x[:n_queries]
+def neighbours(quick, n, n_queries, width=128, k=3):
+    """n_queries None: among themselves. Bounds: PyTorch's own product, and that by the library which the search takes."""
+    n, n_queries = (n // 20, n_queries and min(n // 20, n_queries)) if quick else (n, n_queries)
+    x = torch.nn.functional.normalize(torch.randn(n, width))
+    queries = n_queries and x[:n_queries].clone()
+    q = x if queries is None else queries
     buffer = torch.empty(1024 * 512)
 
-    def product(half=False):                                # by blocks that stay in the cache, into one buffer
+    def product():                                          # by blocks that stay in the cache, into one buffer
         for i in range(0, len(q), 512):
-            for c in range(i // 1024 * 1024 if half else 0, len(x), 1024):
+            for c in range(0, len(x), 1024):
                 a, b = x[c : c + 1024], q[i : i + 512]
                 torch.mm(a, b.T, out=buffer[: len(a) * len(b)].view(len(a), len(b)))
 
+    def quicker_product():
+        with full_products(x.device):
+            product()
+
     def ours():
-        return fast.nearest(x, 3, queries=queries)
-    yield measured(f"3 nearest among {n:,}, {n_queries:,} queries", ours, "the similarity product", product, 1.3)
-    if queries is None:                                     # similarities of rows among themselves are symmetric
-        yield measured(f"  {n:,} among themselves", ours, "half the product", lambda: product(half=True))
+        return fast.nearest(x, k, queries=queries)
+    name = f"{n:,}, {'themselves' if queries is None else f'{n_queries:,} queries'}, {width} wide, k = {k}"
+    yield measured(name, ours, "the similarity product", product, 1.25)
+    yield measured("  the same", ours, "the product by the quicker library", quicker_product)
     for library, search in (("scikit-learn, brute force", scikit_search), ("faiss IndexFlatIP", faiss_search)):
         try:
-            theirs = search(x.numpy(), q.numpy())
+            theirs = search(x.numpy(), q.numpy(), k + (queries is None))
         except ImportError:
             yield {"part": f"  the same against {library}", "note": "not installed, skipped"}
             continue
-        yield measured(f"  {n:,} against {library}", ours, library, theirs, 1.0)
+        yield measured(f"  the same against {library}", ours, library, theirs, 1.0)
 
 
-def scikit_search(x, queries):
+def scikit_search(x, queries, k):
     from sklearn.neighbors import NearestNeighbors
-    index = NearestNeighbors(n_neighbors=4, algorithm="brute", metric="cosine", n_jobs=-1).fit(x)
+    index = NearestNeighbors(n_neighbors=k, algorithm="brute", metric="cosine", n_jobs=-1).fit(x)
     return lambda: index.kneighbors(queries)
 
 
-def faiss_search(x, queries):
+def faiss_search(x, queries, k):
     import faiss
     faiss.omp_set_num_threads(torch.get_num_threads())
     index = faiss.IndexFlatIP(x.shape[1])
     index.add(x)
-    return lambda: index.search(queries, 4)
+    return lambda: index.search(queries, k)
 
 
 def packets(quick):
@@ -417,7 +423,9 @@ def device_peak():
 PARTS = {                                                   # name: (function, its calls' arguments, a process each)
     "steps": (steps, [()]), "plain": (plain, [()]), "reduced": (reduced, [()]),
     "packets": (packets, [()]), "negatives": (negatives, [()]),
-    "knn": (neighbours, [(10_000, 10_000), (30_000, 30_000), (100_000, 4096), (1_000_000, 1024)]),
+    "knn": (neighbours, [(n, n_queries, width, k) for n, n_queries in (
+        (5_000, None), (10_000, None), (10_000, 10_000), (30_000, None), (100_000, 4096), (1_000_000, 1024))
+        for width in (37, 128, 165) for k in (3, 50)]),
     "growth": (growth, [(1.0,), (0.1,), (5.0,)]), "small": (small, [()]), "month": (month, [()])}
 
 
