@@ -210,7 +210,7 @@ def reduced(quick):
 
 
 def neighbours(quick, n, n_queries, width=128, k=3):
-    """n_queries None: among themselves. Bounds: PyTorch's own product, and that by the library which the search takes."""
+    """n_queries None: among themselves. Bounds: PyTorch's product, and that by the library which the search takes."""
     n, n_queries = (n // 20, n_queries and min(n // 20, n_queries)) if quick else (n, n_queries)
     x = torch.nn.functional.normalize(torch.randn(n, width))
     queries = n_queries and x[:n_queries].clone()

@@ -31,12 +31,13 @@ def sizes_on(device):
     return BLOCKS["cpu" if device.type == "cpu" else "cuda"]
 
 
+FEW = 8   # neighbours; for more, groups are smaller and blocks of candidates longer: fewer are looked into in vain
 MANY = 4  # times k groups of a row: more are not looked into before its bar is raised
 
 
 def group_for(k):
     """Consecutive rows whose similarities are reduced to their maximum: fewer where many groups are looked into."""
-    return 16 if k <= 8 else 4
+    return 16 if k <= FEW else 8
 
 
 @torch.no_grad()
@@ -46,8 +47,9 @@ def nearest(x, k, queries=None, query_block=None, block=None):
     Memory: query_block x block similarities. Where x is searched among itself both blocks are of `block` rows.
     """
     sizes, itself = sizes_on(x.device), queries is None
-    query_block = sizes.queries if query_block is None else query_block
-    block = (sizes.itself if itself else sizes.candidates) if block is None else block
+    query_block = (sizes.queries if k <= FEW else sizes.queries // 2) if query_block is None else query_block
+    if block is None:
+        block = sizes.itself if itself else sizes.candidates if k <= FEW else sizes.candidates * 2
     knn.check(x, k, queries, query_block, block)
     query_block = block if itself else query_block
     queries = knn.unit(x if itself else queries)
