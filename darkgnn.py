@@ -33,7 +33,7 @@ from beyond import fixed_gcn, views
 from command import flags, speak
 from daily import hosts as host_table
 from daily import memory, outputs, state
-from fast.precision import matmul_precision
+from fast import precision
 from report import files, result, scores, words
 from traces import days as traces
 from traces import inputs, packets
@@ -239,7 +239,7 @@ def learn_and_embed(day, args, way, past, say):
     model, learned, found = MODELS[args.model], [], []
     for i, progress in enumerate(past.models):
         today = Today(day, past.day, args, args.seed + i, way, say)
-        with matmul_precision(args.precision):
+        with precision.matmul_precision(args.precision, args.device):
             learned.append(model.learn(progress, today))
             embedded, past.views[i] = embed(model, past.views[i], progress, today)
         if embedded and past.day >= first_test(args):
@@ -323,6 +323,9 @@ def run(args, say, warn, summary=None):
     will say what was read. Raises ValueError, one line, for what cannot be run.
     """
     began, way = time.perf_counter(), scale.way(args.device)
+    args.precision, note = precision.chosen(args.precision, args.device)
+    if note:
+        warn(note)
     summary = (summary or packets.Summary()) if args.input else None
     if way.writes:
         files.check_folder(args.out, daily=bool(args.state))

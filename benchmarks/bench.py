@@ -8,7 +8,7 @@
                  those that it makes, and those that the plain form of the method makes
     plain        the same by the flat files alone (--plain), beside fast/                  bound: its dense products
     firewall     both on six days of a firewall's log (--firewall FILE ...)                bound: its dense products
-    reduced      the steps with reduced-precision products ("medium")                      bound: these products
+    reduced      a step by --precision fast                                                bound: an exact one
     knn          3 and 50 nearest of 5,000 to 1,000,000 rows, 37, 128 and 165 wide         bound: similarity product
     packets      graph and features of 2 and 20 million packets                            bound: one lexsort
     negatives    of 65,000 and 1,300,000 edges                                             bound: their training step
@@ -45,7 +45,7 @@ import features
 import graph as graphs
 import knn
 import training
-from fast.precision import full_products
+from fast.precision import chosen, matmul_precision
 from traces import packets as traces
 from traces import synthetic
 
@@ -205,8 +205,19 @@ def firewall_days(paths):
 
 
 def reduced(quick):
-    torch.set_float32_matmul_precision("medium")            # bfloat16 products where the CPU has them
-    yield from steps(quick, (2, 2), ", reduced")
+    """A step by --precision fast beside an exact one: it must not take longer."""
+    rng, learner = np.random.default_rng(0), new_learner()
+    window = window_of(learner, [paper_day(rng, 0.05 if quick else 1) for _ in range(HISTORY + 1)])
+    name, note = chosen("fast", "cpu")
+
+    def fast_step():
+        with matmul_precision(name):
+            training.train_step(learner, window)
+
+    def exact_step():
+        training.train_step(learner, window)
+    row = measured("training step, --precision fast", fast_step, "an exact one", exact_step, 1)
+    yield {**row, "note": note or "products are rounded"}
 
 
 def neighbours(quick, n, n_queries, width=128, k=3):
@@ -215,17 +226,18 @@ def neighbours(quick, n, n_queries, width=128, k=3):
     x = torch.nn.functional.normalize(torch.randn(n, width))
     queries = n_queries and x[:n_queries].clone()
     q = x if queries is None else queries
-    buffer = torch.empty(1024 * 512)
+    buffer, exact = torch.empty(1024 * 512), torch.get_float32_matmul_precision()
 
-    def product():                                          # by blocks that stay in the cache, into one buffer
+    def quicker_product():                                  # by blocks that stay in the cache, into one buffer
         for i in range(0, len(q), 512):
             for c in range(0, len(x), 1024):
                 a, b = x[c : c + 1024], q[i : i + 512]
                 torch.mm(a, b.T, out=buffer[: len(a) * len(b)].view(len(a), len(b)))
 
-    def quicker_product():
-        with full_products(x.device):
-            product()
+    def product():
+        torch.set_float32_matmul_precision("highest")
+        quicker_product()
+        torch.set_float32_matmul_precision(exact)
 
     def ours():
         return fast.nearest(x, k, queries=queries)
@@ -438,10 +450,11 @@ def elsewhere(part, *arguments):
 
 
 def rows_of(part, threads, arguments):
-    """A list of what part(*arguments) yields, with that many threads and torch's seed 0."""
+    """A list of what part(*arguments) yields, with that many threads, torch's seed 0 and the products of a run."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    return list(part(*arguments))
+    with matmul_precision("exact"):
+        return list(part(*arguments))
 
 
 def line(row, old=None):

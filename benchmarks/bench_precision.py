@@ -21,6 +21,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import darkgnn
+from fast import precision
 
 DROPPED = {"bfloat16": 16, "tf32": 13}  # of float32's 23 bits of mantissa; rounded to nearest, ties to even
 PRODUCTS = {torch.ops.aten.mm: 0, torch.ops.aten.addmm: 1, torch.ops.aten.addmm_: 1}  # and their first factor's place
@@ -60,10 +61,10 @@ def has_reduced_products():
     return differs
 
 
-def macro_f1(flags, precision):
+def macro_f1(flags, name):
     """Macro F1 of each seed, from the run's report.json."""
     with tempfile.TemporaryDirectory() as out:
-        if darkgnn.main([*flags, "--quiet", "--precision", precision, "--out", out]):
+        if darkgnn.main([*flags, "--quiet", "--precision", name, "--out", out]):
             sys.exit(2)
         scores = json.loads((Path(out) / "report.json").read_text())["runs"]["macro_f1"]
     if None in scores:
@@ -82,13 +83,13 @@ def main():
     exact = macro_f1(flags, "exact")
     emulate = args.emulate or (None if has_reduced_products() else "tf32" if torch.cuda.is_available() else "bfloat16")
     if emulate:
-        mode, plain = Rounded(emulate), darkgnn.matmul_precision
+        mode, plain = Rounded(emulate), precision.matmul_precision
 
         @contextlib.contextmanager
-        def with_rounding(name):
-            with plain("exact"), mode:
+        def with_rounding(name, device="cpu"):
+            with plain("exact", device), mode:
                 yield
-        darkgnn.matmul_precision = with_rounding
+        precision.matmul_precision = with_rounding
     fast = macro_f1(flags, "fast")
     for name, scores in (("exact", exact), (f"fast{f', {emulate} computed' * bool(emulate)}", fast)):
         print(f"{name:24} macro F1 " + " ".join(f"{score:.3f}" for score in scores)

@@ -6,7 +6,7 @@
     neighbours.py  nearest neighbours: by symmetry, and by groups of which only the maxima are looked at
     features.py    the 37 features of many packets, with fewer trips to memory
     adam.py        Adam without most of a second of imports
-    precision.py   bfloat16 and TF32, where the machine has them and the user asks for them
+    precision.py   exact products by the quicker library; bfloat16 and TF32 where the machine has them, if asked for
     alone.py       the steps of a day that several processes do otherwise, as one does them
 
 Each function names the plain one that it equals and has a test that holds it to that; docs/speed.md has what each

@@ -56,7 +56,7 @@ def nearest(x, k, queries=None, query_block=None, block=None):
     k = max(0, min(k, len(x) - itself))
     similarity = queries.new_full((len(queries), k), torch.finfo(queries.dtype).min)
     neighbours = torch.zeros(len(queries), k, dtype=torch.int64, device=x.device)
-    with precision.full_products(x.device):
+    with precision.matmul_precision("exact", x.device):
         search(x, queries, itself, query_block, block, similarity, neighbours)
     return similarity, neighbours
 

@@ -1,89 +1,76 @@
-"""Precision of matrix products: reduced where it pays and the user asks for it, full where the numbers must be exact.
+"""Precision of matrix products, and who computes them: reduced where the machine gains by it and the user asks for it.
 
-PyTorch's "medium" precision means TF32 on a GPU. On a CPU it hands the products to oneDNN, which rounds their factors
-to bfloat16 where the processor has tiles for that (AMX) and else may compute them in full float32, on AMD twice as
-fast as PyTorch's own products, whose library (MKL) leaves AVX-512 unused there. Imports torch.
+    "exact"   full float32, by the quicker of two libraries
+    "fast"    TF32 on a GPU; on a CPU what oneDNN makes of PyTorch's "medium": factors rounded to bfloat16
+
+On a CPU oneDNN rounds only where the processor has instructions for such products; elsewhere "medium" products are
+full ones. PyTorch's own library, MKL, leaves AVX-512 unused on processors that are not Intel's: there oneDNN's full
+products take half the time. Imports torch.
 """
 
 import contextlib
 import functools
-import statistics
-import time
+from pathlib import Path
 
 import torch
 
-PAYS = 1.15  # times as fast as exact products: below that the reduced ones are not taken
+PROBES = ((64, 37, 2048), (512, 128, 2048), (1024, 1024, 384), (384, 2048, 37), (37, 3, 16))  # rows, width, columns
+FULL = 5e-6  # the largest error of a float32 product of unit rows; bfloat16's is 1e-4 or more
 
 
 @contextlib.contextmanager
-def matmul_precision(name):
-    """How the models multiply: "exact" float32, or "fast", bfloat16 (CPU) and TF32 (GPU). Neighbours are exact."""
+def matmul_precision(name, device="cpu"):
+    """Multiply float32 matrices as "exact" or "fast" says, on this device, inside the block."""
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium" if name == "fast" else "highest")
+    medium = name == "fast" or (torch.device(device).type == "cpu" and full_by_onednn())
+    torch.set_float32_matmul_precision("medium" if medium else "highest")
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
 
 
-def full_products(device):
-    """A context whose float32 products on the device are full ones, by the quicker library where there are two."""
-    return matmul_precision("fast" if device.type == "cpu" and medium_is_full() else "exact")
+def chosen(name, device):
+    """What a run multiplies by on a device: (precision, what to tell the user or None).
+
+    "fast" stays "fast" where the machine has instructions for it: a GPU with TF32 (compute capability 8.0), a CPU whose
+    "medium" products are rounded. Known, not timed: a machine decides the same every day.
+    """
+    if name == "fast" and torch.device(device).type == "cuda":
+        if torch.cuda.get_device_capability(device) < (8, 0):
+            return "exact", "--precision fast: this GPU has no TF32: products stay exact"
+    elif name == "fast" and medium_is_full():
+        return "exact", ("--precision fast: this processor multiplies bfloat16 no faster than float32: products stay "
+                         "exact")
+    return name, None
+
+
+def full_by_onednn():
+    """Whether full float32 products on this CPU go to oneDNN: it has AVX-512, another maker than Intel, and no
+    instructions for which oneDNN would round."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and not made_by_intel() and medium_is_full()
+
+
+@functools.cache
+def made_by_intel():
+    """Whether MKL takes this CPU for one of its maker's; where nobody says who made it, it does."""
+    try:
+        return "AuthenticAMD" not in Path("/proc/cpuinfo").read_text("utf-8", "replace")
+    except OSError:
+        return True
 
 
 @functools.cache
 def medium_is_full():
-    """Whether "medium" products on this CPU round no factor: bfloat16 would be off by 1e-4 or more, float32 by 1e-7."""
+    """Whether "medium" products on this CPU round no factor, found out by a few of them; 5 milliseconds, once."""
+    before = torch.get_float32_matmul_precision()
     generator = torch.Generator().manual_seed(0)
-    for rows, columns, width in ((64, 2048, 37), (512, 2048, 128), (37, 16, 3)):
-        a, b = (torch.nn.functional.normalize(torch.randn(n, width, generator=generator)) for n in (rows, columns))
-        with matmul_precision("fast"):
-            product = a @ b.T
-        if (product - a.double() @ b.double().T).abs().max() > 5e-6:
-            return False
-    return True
-
-
-@functools.cache
-def chosen(name, device):
-    """What a run multiplies by on a device ("cpu", "cuda", ...): (precision, what to tell the user or None).
-
-    "fast" stays "fast" only where it pays: on a GPU with TF32 (compute capability 8.0 or more), and on a CPU that
-    multiplies PAYS times as fast, measured once per process. The decision belongs in a run's settings:
-    a run that goes on from a state takes the state's, not a new one.
-    """
-    if name != "fast":
-        return name, None
-    kind = torch.device(device).type
-    if kind == "cuda":
-        if torch.cuda.get_device_capability(device) >= (8, 0):
-            return "fast", None
-        return "exact", "--precision fast: this GPU has no TF32: products stay exact"
-    times = times_as_fast() if kind == "cpu" else 1
-    if times >= PAYS:
-        return "fast", None
-    return "exact", (f"--precision fast: reduced products are {times:.2f} times as fast as exact ones here, less than "
-                     f"{PAYS}: they stay exact")
-
-
-def times_as_fast(trials=9):
-    """How many times as fast as exact ones "fast" products are on this CPU: the median of paired trials.
-
-    On one thread, in its own processor time: other processes hardly bend that. The shapes are those of a layer and its
-    gradients on 128 nodes: z W, g W^T, z^T g.
-    """
-    z, W, g = torch.ones(128, 1024), torch.ones(1024, 384), torch.ones(128, 384)
-    threads, ratios = torch.get_num_threads(), []
-    torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("medium")
     try:
-        for _ in range(trials + 1):
-            seconds = []
-            for name in ("exact", "fast"):
-                with matmul_precision(name):
-                    began = time.thread_time()
-                    _ = z @ W, g @ W.T, z.T @ g
-                    seconds.append(time.thread_time() - began)
-            ratios.append(seconds[0] / max(seconds[1], 1e-9))
+        for rows, width, columns in PROBES:
+            a, b = (torch.nn.functional.normalize(torch.randn(n, width, generator=generator)) for n in (rows, columns))
+            if (a @ b.T - a.double() @ b.double().T).abs().max() > FULL:
+                return False
     finally:
-        torch.set_num_threads(threads)
-    return statistics.median(ratios[1:])                    # the first trial loads the libraries
+        torch.set_float32_matmul_precision(before)
+    return True

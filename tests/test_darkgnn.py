@@ -18,6 +18,7 @@ import fast
 import knn
 import training
 from beyond import steady
+from fast import precision
 from tests.command.running import ROOT, TINY, firewall_lines, firewall_run, run
 from traces import synthetic
 
@@ -186,12 +187,16 @@ def test_plain_takes_the_flat_files_and_the_default_takes_fast(capsys):
 
 
 def test_low_memory_and_fast_precision_change_little(capsys, tmp_path, firewall):
-    """--low-memory gives the same embeddings; --precision fast those of rougher products, still finite."""
+    """--low-memory gives the same embeddings; --precision fast those of rougher products, still finite, or the same
+    with a line that says why."""
     for name, extra in (("a", []), ("b", ["--low-memory"]), ("c", ["--precision", "fast"])):
-        assert run(capsys, *firewall, *extra, "--out", tmp_path / name)[0] == 0
+        code, _, notes = run(capsys, *firewall, *extra, "--out", tmp_path / name)
+        assert code == 0 and ("products stay exact" in notes) == (name == "c" and precision.medium_is_full())
     a, b, c = (embeddings(tmp_path / name, TEST_DAYS[1])[1] for name in "abc")
     np.testing.assert_allclose(a, b, atol=3e-5)
     assert np.isfinite(c).all()
+    used = json.loads((tmp_path / "c" / "report.json").read_text())["settings"]["precision"]
+    assert used == ("exact" if precision.medium_is_full() else "fast") and ((a == c).all() or used == "fast")
 
 
 # -- --steady ----------------------------------------------------------------------------------------------------------
