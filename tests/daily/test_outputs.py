@@ -33,13 +33,13 @@ def test_the_page_is_the_same_day_by_day(capsys, tmp_path, daily, more):
     assert bool(one["days"][-1]["groups"]) == ("campaign" in columns) == ("--campaigns" in more)
 
 
-def test_the_page_goes_back_as_far_as_hosts_are_remembered(capsys, tmp_path, daily):
-    """--forget-days 3: the last day and the three before it, and how many there were before."""
+def test_the_page_shows_the_last_days(capsys, tmp_path, daily):
+    """--forget-days 3: the last three days, and how many others there were."""
     for days in ([1, 2, 3, 4, 5], [6, 7, 8]):
         assert run(capsys, *daily("some", *days, more=["--model", "features", "--forget-days", 3]))[0] == 0
     header, columns = page_of(tmp_path / "some")
-    assert [day["date"] for day in header["days"]] == ["2021-12-30", "2021-12-31", "2022-01-01", "2022-01-02"]
-    assert header["left_out"] == {"days": 4, "hosts": 0}
+    assert [day["date"] for day in header["days"]] == ["2021-12-31", "2022-01-01", "2022-01-02"]
+    assert header["left_out"] == {"days": 5, "hosts": 0}
     assert len(columns["host"]) == sum(day["hosts"] for day in header["days"])
 
 
