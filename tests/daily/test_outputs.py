@@ -63,6 +63,13 @@ def test_no_page(capsys, tmp_path, daily):
     assert [day["date"] for day in header["days"]] == ["2021-12-31", "2022-01-01"] and header["left_out"]["days"] == 5
 
 
+def test_nothing_new_and_no_day_to_show(capsys, tmp_path, daily):
+    """A run that finds nothing new after runs without a page writes none, and ends well."""
+    assert run(capsys, *daily("none", more=["--model", "features", "--no-page"]))[0] == 0
+    code, out, _ = run(capsys, *daily("none", more=["--model", "features"]))
+    assert code == 0 and "nothing new" in out and not (tmp_path / "none" / "report.html").exists()
+
+
 def test_the_same_bytes_for_the_same_run(capsys, tmp_path):
     """Twice, without a state, of the synthetic month; no trace of the first run's times."""
     for name in "ab":
