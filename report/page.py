@@ -38,7 +38,7 @@ def page(days, about):
     style = (WEB / "style.css").read_text("utf-8")
     script = "\n".join((WEB / name).read_text("utf-8") for name in SCRIPTS)
     parts = {"policy": POLICY.format(script=hash_of(script), style=hash_of(style)), "style": style, "script": script,
-             "title": html.escape(about["title"]), "data": base64.b64encode(packed(days, about)).decode()}
+             "title": html.escape(about["title"].encode(errors="replace").decode()), "data": base64.b64encode(packed(days, about)).decode()}
     frame = (WEB / "page.html").read_text("utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], frame)  # once: in the parts nothing is replaced
 
@@ -60,7 +60,7 @@ def packed(days, about):
         places[name] = [column.dtype.str[1:], offset, column.size]
         offset += whole_words(column.nbytes)
     text = json.dumps({**header(days, about), "columns": places}, ensure_ascii=False, allow_nan=False,
-                      separators=(",", ":")).encode()
+                      separators=(",", ":")).encode(errors="replace")  # a file's name may be no UTF-8
     text = text.ljust(whole_words(len(text)))
     squeeze = zlib.compressobj(9, wbits=-15)
     parts = [len(text).to_bytes(4, "little"), text,

@@ -99,6 +99,15 @@ def test_nothing_of_a_trace_gets_out_of_the_data(days):
     assert data_of(text)[0]["classes"] == ["Unknown", HOSTILE]
 
 
+def test_a_file_name_that_is_no_utf8(tmp_path, days):
+    """Its odd bytes are question marks, in the title and in the notes; the run does not end for them."""
+    page.write(tmp_path / "report.html", days, {**ABOUT, "title": "darkgnn: \udcff.log", "words": ["of \udcff.log"]})
+    text = (tmp_path / "report.html").read_text("utf-8")
+    header, _ = data_of(text)
+    assert "<title>darkgnn: ?.log</title>" in text
+    assert (header["title"], header["words"]) == ("darkgnn: ?.log", ["of ?.log"])
+
+
 def test_sources_ask_for_nothing():
     """No address of anything, nothing that makes markup or code of text."""
     for path in page.WEB.iterdir():
