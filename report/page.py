@@ -98,19 +98,22 @@ def columns_of(days):
     rows = {name: np.concatenate([getattr(day, name) for day in days]) for name in shown.COLUMNS}
     near = rows.pop("near")
     address = np.setdiff1d(np.concatenate([rows["host"], near.ravel()]), [shown.NO_HOST])
-    port = np.where(rows["port"] < 0, 65535, np.searchsorted(ports_of(days), rows["port"]))
-    index = np.uint16 if len(address) < 65535 else np.uint32
-    nobody = np.iinfo(index).max
-    columns = {"address": address, "host": np.searchsorted(address, rows["host"]).astype(index),
-               "packets": rows["packets"], "port": port.astype(np.uint16),
+    columns = {"address": address, "host": places_in(address, rows["host"]), "packets": rows["packets"],
+               "port": places_in(ports_of(days), rows["port"], none=-1),
                "x": rows["place"][:, 0], "y": rows["place"][:, 1],
                **{name: smallest(rows[name]) for name in ("label", "predicted")}, "votes": rows["votes"],
-               "near": np.where(near == shown.NO_HOST, nobody, np.searchsorted(address, near)).astype(index),
-               "similarity": rows["similarity"]}
-    if rows["campaign"].any():
+               "near": places_in(address, near, none=shown.NO_HOST), "similarity": rows["similarity"]}
+    if any(day.told.get("groups") for day in days):         # also where all of them ended
         columns |= {"campaign": smallest(rows["campaign"], np.uint16), "membership": rows["membership"]}
     columns["surprise"] = rows["surprise"]
     return {name: np.ascontiguousarray(column).ravel() for name, column in columns.items()}
+
+
+def places_in(table, values, none=None):
+    """The place of each value in an ascending table: uint16, or uint32 for 65,535 entries or more; the type's largest
+    number where the value is `none`."""
+    kind = np.uint16 if len(table) < 65535 else np.uint32
+    return np.where(values == none, np.iinfo(kind).max, np.searchsorted(table, values)).astype(kind)
 
 
 def smallest(values, least=np.uint8):

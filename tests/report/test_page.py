@@ -72,6 +72,15 @@ def test_many_hosts_have_wider_numbers():
     assert page.columns_of([lone])["near"].tolist() == [65535] * 3
 
 
+def test_many_ports_have_wider_numbers():
+    """All ports there are, "other" among them, and none: each comes back as it went in."""
+    port = np.arange(-1, 65537, dtype=np.int32).reshape(-1, 3)
+    host = np.arange(len(port), dtype=np.uint32)
+    day = shown.day_without_map({"hosts": len(host)}, host, host, port, host)._replace(host=host, port=port)
+    place = page.columns_of([day])["port"]
+    assert place[0] == np.iinfo(place.dtype).max and (page.ports_of([day])[place[1:]] == port.ravel()[1:]).all()
+
+
 def test_the_same_bytes_for_the_same_days(days):
     """Twice."""
     assert page.page(days, ABOUT) == page.page(days, ABOUT)
@@ -125,7 +134,7 @@ def test_a_month_of_7500_hosts_a_day_is_8_megabytes():
         return generator.integers(0, high, shape).astype(kind)
     for t in range(31):
         host, m = np.sort(generator.choice(everyone, 7500, replace=False)), 7500
-        days.append(shown.Shown({"date": f"2022-01-{t + 1:02}", "hosts": m, "groups": [], "heat": {}}, host,
+        days.append(shown.Shown({"date": f"2022-01-{t + 1:02}", "hosts": m, "groups": [{}], "heat": {}}, host,
                                 numbers(80, m, np.uint8), numbers(2500, (m, 3), np.int32),
                                 numbers(20000, (m, 2), np.int16), numbers(8, m, np.int16), numbers(8, m, np.int16),
                                 numbers(100, m, np.uint8), host[numbers(m, (m, 3), np.int64)],

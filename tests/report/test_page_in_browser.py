@@ -505,6 +505,16 @@ def test_a_run_that_lacks_something(browser, tmp_path, case):
             tab.locator("#before").click()
 
 
+def test_all_campaigns_have_ended(browser, tmp_path):
+    """Where the page's hosts are in no campaign, but campaigns ended, these are news, and have a history."""
+    days = [one._replace(campaign=0 * one.campaign) for one in made_up.run(2)]
+    for one in days:
+        one.told["groups"] = [{**group, "event": "ends", "hosts": 0} for group in one.told["groups"]]
+    with opened(browser, made_up.write(tmp_path / "report.html", days)) as tab:
+        tab.locator("#news").get_by_role("link", name="Campaign 1", exact=True).click()
+        assert "None is on the map" in tab.locator("#campaign").inner_text()
+
+
 def test_a_neighbour_that_the_page_has_no_room_for(browser, tmp_path):
     """A nearest host that is not drawn is named, marked so, and its panel says why it is empty."""
     days = made_up.run(2, 20)
