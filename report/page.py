@@ -38,7 +38,8 @@ def page(days, about):
     style = (WEB / "style.css").read_text("utf-8")
     script = "\n".join((WEB / name).read_text("utf-8") for name in SCRIPTS)
     parts = {"policy": POLICY.format(script=hash_of(script), style=hash_of(style)), "style": style, "script": script,
-             "title": html.escape(about["title"].encode(errors="replace").decode()), "data": base64.b64encode(packed(days, about)).decode()}
+             "title": html.escape(about["title"].encode(errors="replace").decode()),
+             "data": base64.b64encode(packed(days, about)).decode()}
     frame = (WEB / "page.html").read_text("utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], frame)  # once: in the parts nothing is replaced
 
@@ -74,17 +75,17 @@ def whole_words(n):
 
 
 def header(days, about):
-    """What the page says of the run and of each day, for JSON; about: {title, settings, read, words, classes,
-    campaigns, neighbors, result, days_before}, of which days_before, how many days the page does not go back to, and
-    what `days` leave out are joined in left_out."""
+    """What the page says of the run and of each day, for JSON; about: {title, settings, words, classes, campaigns,
+    neighbors, result, other_days}, of which other_days, how many days are known and not on the page, and the hosts that
+    `days` leave out are joined in left_out."""
     told, row, on_map = [], 0, 0
     for day in days:
         embedded = len(day.place) > 0
         told.append({**day.told, "shown": len(day.host), "start": row, "map": on_map if embedded else -1})
         row, on_map = row + len(day.host), on_map + len(day.place)
     hosts = sum(day.told["hosts"] - len(day.host) for day in days)
-    rest = {name: value for name, value in about.items() if name != "days_before"}
-    return {"version": 1, **rest, "left_out": {"days": about["days_before"], "hosts": hosts},
+    rest = {name: value for name, value in about.items() if name != "other_days"}
+    return {"version": 1, **rest, "left_out": {"days": about["other_days"], "hosts": hosts},
             "ports": ports_of(days).tolist(), "days": told}
 
 

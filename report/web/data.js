@@ -14,7 +14,7 @@ let names = null;        // the text of each host's address
 
 const TYPES = {u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, i2: Int16Array};
 const NO_SURPRISE = 255;
-const UNITS = 512;       // steps of x and y in one unit of the map
+const UNIT = 512;        // steps of x and y in one unit of the map
 
 async function readRun() {
   const text = atob(document.getElementById("run").textContent.trim());

@@ -1,5 +1,7 @@
 """report.html of daily runs: the same day by day as all at once, bounded by --forget-days, left out by --no-page."""
 
+import json
+
 import pytest
 
 from tests.command.running import TINY, run
@@ -16,7 +18,7 @@ def daily(tmp_path):
 def page_of(folder):
     """(header, columns) of a run's page; its header without what tells of the run alone."""
     header, columns = data_of((folder / "report.html").read_text("utf-8"))
-    return {name: value for name, value in header.items() if name not in ("title", "read", "words")}, columns
+    return {name: value for name, value in header.items() if name not in ("title", "words")}, columns
 
 
 @pytest.mark.parametrize("more", [["--model", "features", "--steady", "--campaigns"], ["--model", "i-gcn-gru"]],
@@ -78,3 +80,16 @@ def test_the_same_bytes_for_the_same_run(capsys, tmp_path):
         assert code == 0, complaint
     a, b = ((tmp_path / name / "report.html").read_bytes() for name in "ab")
     assert a == b and len(a) < 2e6
+
+
+def test_the_means_are_those_of_the_report(capsys, tmp_path):
+    """A run without a state has the same scores over its days on the page as in report.json, of several seeds too."""
+    code, _, complaint = run(capsys, "--synthetic-scale", "0.02", "--model", "fixed-gcn", "--runs", 2, "--quiet",
+                             "--out", tmp_path)
+    assert code == 0, complaint
+    report, shown = json.loads((tmp_path / "report.json").read_text()), page_of(tmp_path)[0]["result"]
+    assert shown["macro_f1"] == pytest.approx(report["macro_f1"]) and shown["classes"]
+    assert shown["subnet_agreement"] == pytest.approx(report["subnet_agreement"])
+    for name, of_class in shown["classes"].items():
+        assert of_class["days"] == report["classes"][name]["days"]
+        assert of_class["f1"] == pytest.approx(report["classes"][name]["f1"])

@@ -12,8 +12,8 @@ import pytest
 from report import page, shown
 from tests.report.test_shown import addresses, test_day
 
-ABOUT = {"title": "darkgnn: x", "settings": "model features", "read": None, "words": [], "classes": ["Unknown", "a"],
-         "campaigns": False, "neighbors": 3, "result": {}, "days_before": 2}
+ABOUT = {"title": "darkgnn: x", "settings": "model features", "words": [], "classes": ["Unknown", "a"],
+         "campaigns": False, "neighbors": 3, "result": {}, "other_days": 2}
 HOSTILE = "</script><script>alert(1)</script>{{data}}"
 
 
@@ -44,7 +44,7 @@ def test_the_numbers_come_back(days):
     places = [(day["shown"], day["start"], day["map"]) for day in header["days"]]
     assert places == [(30, 0, 0), (20, 30, 30), (4, 50, -1)]
     assert header["left_out"] == {"days": 2, "hosts": 3} and header["version"] == 1
-    assert "days_before" not in header and header["ports"] == [23, 80, 65536]
+    assert "other_days" not in header and header["ports"] == [23, 80, 65536]
     host, near = columns["address"][columns["host"]], columns["near"].reshape(-1, 3)
     for day, told in zip(days, header["days"]):
         rows = slice(told["start"], told["start"] + told["shown"])

@@ -155,6 +155,16 @@ def test_one_stray_day_does_not_shrink_the_others(browser, tmp_path, days):
         hover_first(tab, days, 2, zoomed_out=True)
 
 
+def test_a_host_alone_is_in_the_frame(browser, tmp_path):
+    """Its place differs a little from day to day: the frame is wide enough for that, and the mouse finds it."""
+    days = made_up.run(5, 1, 0, n_campaigns=0)
+    place = [np.array([[x, -x]], np.int16) for x in (0, 7, -9, 12, 20)]
+    days = [one._replace(place=spot, host=days[0].host) for one, spot in zip(days, place)]
+    with opened(browser, made_up.write(tmp_path / "report.html", days)) as tab:
+        assert tab.locator("#outside").inner_text() == ""
+        hover_first(tab, days, -1)
+
+
 def test_two_fingers_zoom(browser, uri, days):
     """On a touch screen a pinch zooms about its middle, and the page does not."""
     with opened(browser, uri, width=400, has_touch=True) as tab:
@@ -373,8 +383,8 @@ def test_ports_activity_and_quality(browser, on_screen, uri, days):
         assert "macro F1: " in words and "by chance: 0.20" in words and "loss: 0.50 at first, 0.10 at last" in words
         assert "day to day: 0.81" in words
         scores = tab.locator("#scores tbody tr").all_inner_texts()
-        assert [row.split("\t")[0] for row in scores[:-1]] == list(made_up.NAMES[:0:-1])
-        assert scores[0].split("\t")[2] == f"{days[1].told['f1'][made_up.NAMES[-1]]:.2f}"
+        assert [row.split("\t")[0] for row in scores[:-1]] == list(made_up.NAMES[1:])
+        assert scores[0].split("\t")[2] == f"{days[1].told['f1'][made_up.NAMES[1]]:.2f}"
 
 
 def test_names_from_a_trace_are_text(browser, tmp_path):
@@ -483,7 +493,8 @@ EMPTY = {
                                           "#table": "still learning"}),
     "one host": ({"n_days": 1, "n_hosts": 1, "learning": 0, "n_campaigns": 0}, {}, {"#activity-words": "1 host"}),
     "nothing known": ({"names": ("Unknown",), "n_campaigns": 0, "surprise": False, "n_days": 2},
-                      {"names": ("Unknown",), "campaigns": False}, {"#news": "no campaigns, no classes"}),
+                      {"names": ("Unknown",), "campaigns": False},
+                      {"#news": "no campaigns, no classes", "#heat": "Share of all packets"}),
 }
 
 
@@ -513,6 +524,31 @@ def test_all_campaigns_have_ended(browser, tmp_path):
     with opened(browser, made_up.write(tmp_path / "report.html", days)) as tab:
         tab.locator("#news").get_by_role("link", name="Campaign 1", exact=True).click()
         assert "None is on the map" in tab.locator("#campaign").inner_text()
+
+
+def test_a_campaign_of_many_labels(browser, tmp_path):
+    """A hundred labels do not make its row of the table taller than others by more than some lines."""
+    days = made_up.run(2)
+    for group in days[-1].told["groups"]:
+        group["labels"] = "; ".join(f"class number {i} 1" for i in range(100))
+    with opened(browser, made_up.write(tmp_path / "report.html", days)) as tab:
+        cell = tab.locator("#table tbody tr").first.locator("span[title]")
+        assert cell.inner_text().endswith("…") and cell.get_attribute("title").endswith("class number 99 1")
+        assert tab.locator("#table tbody tr").first.bounding_box()["height"] < 150
+
+
+def test_half_a_year(browser, tmp_path):
+    """The bars of 190 days stay inside their cell and inside the host's panel; an index below 0 has a round axis."""
+    days = made_up.run(190, 20)
+    days[9].told["campaigns"]["day_to_day"] = -0.0435
+    host = f"#host={dotted(days[-1].host[0])}"
+    with opened(browser, made_up.write(tmp_path / "report.html", days), host) as tab:
+        for inner, outer in (("#table .spark", "#table td:has(.spark)"), ("#host .spark", "#host"), ("#host .days", "#host")):
+            inner, outer = (tab.locator(place).first.bounding_box() for place in (inner, outer))
+            assert outer["x"] <= inner["x"] and inner["x"] + inner["width"] <= outer["x"] + outer["width"]
+            assert inner["height"] > 10
+        stable = tab.locator("#charts figure", has_text="Campaigns, how stable they are")
+        assert stable.locator(".tick").all_text_contents()[:6] == ["-0.25", "0", "0.25", "0.5", "0.75", "1"]
 
 
 def test_a_neighbour_that_the_page_has_no_room_for(browser, tmp_path):
