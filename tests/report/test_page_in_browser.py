@@ -177,6 +177,9 @@ def test_names_from_a_trace_are_text(browser, tmp_path):
             assert name in tab.locator("#heat").inner_text() and name in tab.locator("#scores").inner_text()
         assert tab.locator("img, b, i, main script").count() == 0
         assert tab.evaluate("document.documentElement.scrollWidth") == 400
+        tab.emulate_media(media="print")
+        tab.set_viewport_size({"width": 718, "height": 1000})    # A4 with the margins of a printer
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 718
 
 
 def test_nothing_global_is_left_behind(browser, uri):
