@@ -352,7 +352,7 @@ def run(args, say, warn, summary=None):
         if args.state and way.writes:
             host_table.write_hosts(args.out / "hosts.csv", past.hosts, past.names)
     summary = way.merged(summary) if summary else None
-    if way.writes and not args.no_page:
+    if way.writes and past.shown and not args.no_page:
         result.write_page(args, summary, past)
     for line in result.closing(args, rows, past, summary):
         say(line)

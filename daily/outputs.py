@@ -102,4 +102,5 @@ class Outputs(contextlib.ExitStack):
                                      self.nearest, groups, shown.most(changed))
         else:
             one = shown.day_without_map(told, everyone, *of_hosts)
-        past.shown = shown.latest([*past.shown, one], day.date.toordinal() - args.forget_days if args.state else None)
+        first = day.date.toordinal() - args.forget_days + 1 if args.state else None
+        past.shown = shown.latest([*past.shown, one], first)

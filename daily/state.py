@@ -15,7 +15,7 @@ import torch
 
 from report import files
 
-VERSION = 2
+VERSION = 3
 
 
 @contextlib.contextmanager

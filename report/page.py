@@ -38,7 +38,8 @@ def page(days, about):
     style = (WEB / "style.css").read_text("utf-8")
     script = "\n".join((WEB / name).read_text("utf-8") for name in SCRIPTS)
     parts = {"policy": POLICY.format(script=hash_of(script), style=hash_of(style)), "style": style, "script": script,
-             "title": html.escape(about["title"]), "data": base64.b64encode(packed(days, about)).decode()}
+             "title": html.escape(about["title"].encode(errors="replace").decode()),
+             "data": base64.b64encode(packed(days, about)).decode()}
     frame = (WEB / "page.html").read_text("utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], frame)  # once: in the parts nothing is replaced
 
@@ -60,7 +61,7 @@ def packed(days, about):
         places[name] = [column.dtype.str[1:], offset, column.size]
         offset += whole_words(column.nbytes)
     text = json.dumps({**header(days, about), "columns": places}, ensure_ascii=False, allow_nan=False,
-                      separators=(",", ":")).encode()
+                      separators=(",", ":")).encode(errors="replace")  # a file's name may be no UTF-8
     text = text.ljust(whole_words(len(text)))
     squeeze = zlib.compressobj(9, wbits=-15)
     parts = [len(text).to_bytes(4, "little"), text,
@@ -74,17 +75,17 @@ def whole_words(n):
 
 
 def header(days, about):
-    """What the page says of the run and of each day, for JSON; about: {title, settings, read, words, classes,
-    campaigns, neighbors, result, days_before}, of which days_before, how many days the page does not go back to, and
-    what `days` leave out are joined in left_out."""
+    """What the page says of the run and of each day, for JSON; about: {title, settings, words, classes, campaigns,
+    neighbors, result, other_days}, of which other_days, how many days are known and not on the page, and the hosts that
+    `days` leave out are joined in left_out."""
     told, row, on_map = [], 0, 0
     for day in days:
         embedded = len(day.place) > 0
         told.append({**day.told, "shown": len(day.host), "start": row, "map": on_map if embedded else -1})
         row, on_map = row + len(day.host), on_map + len(day.place)
     hosts = sum(day.told["hosts"] - len(day.host) for day in days)
-    rest = {name: value for name, value in about.items() if name != "days_before"}
-    return {"version": 1, **rest, "left_out": {"days": about["days_before"], "hosts": hosts},
+    rest = {name: value for name, value in about.items() if name != "other_days"}
+    return {"version": 1, **rest, "left_out": {"days": about["other_days"], "hosts": hosts},
             "ports": ports_of(days).tolist(), "days": told}
 
 
@@ -98,19 +99,22 @@ def columns_of(days):
     rows = {name: np.concatenate([getattr(day, name) for day in days]) for name in shown.COLUMNS}
     near = rows.pop("near")
     address = np.setdiff1d(np.concatenate([rows["host"], near.ravel()]), [shown.NO_HOST])
-    port = np.where(rows["port"] < 0, 65535, np.searchsorted(ports_of(days), rows["port"]))
-    index = np.uint16 if len(address) < 65535 else np.uint32
-    nobody = np.iinfo(index).max
-    columns = {"address": address, "host": np.searchsorted(address, rows["host"]).astype(index),
-               "packets": rows["packets"], "port": port.astype(np.uint16),
+    columns = {"address": address, "host": places_in(address, rows["host"]), "packets": rows["packets"],
+               "port": places_in(ports_of(days), rows["port"], none=-1),
                "x": rows["place"][:, 0], "y": rows["place"][:, 1],
                **{name: smallest(rows[name]) for name in ("label", "predicted")}, "votes": rows["votes"],
-               "near": np.where(near == shown.NO_HOST, nobody, np.searchsorted(address, near)).astype(index),
-               "similarity": rows["similarity"]}
-    if rows["campaign"].any():
+               "near": places_in(address, near, none=shown.NO_HOST), "similarity": rows["similarity"]}
+    if any(day.told.get("groups") for day in days):         # also where all of them ended
         columns |= {"campaign": smallest(rows["campaign"], np.uint16), "membership": rows["membership"]}
     columns["surprise"] = rows["surprise"]
     return {name: np.ascontiguousarray(column).ravel() for name, column in columns.items()}
+
+
+def places_in(table, values, none=None):
+    """The place of each value in an ascending table: uint16, or uint32 for 65,535 entries or more; the type's largest
+    number where the value is `none`."""
+    kind = np.uint16 if len(table) < 65535 else np.uint32
+    return np.where(values == none, np.iinfo(kind).max, np.searchsorted(table, values)).astype(kind)
 
 
 def smallest(values, least=np.uint8):

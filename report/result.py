@@ -44,13 +44,11 @@ def check_finite(date, z):
 
 def write_page(args, summary, past):
     """report.html, of the days that daily.memory.Memory has for it; summary: what was read, None: nothing was."""
-    read = summary and {name: getattr(summary, name) for name in (
-        "files", "formats", "packets", "tcp", "days", "skipped", "rejected", "tunnelled")}
     what = words.some([Path(name).name for name in args.input]) if args.input else "the synthetic month"
     page.write(args.out / "report.html", past.shown, {
-        "title": f"darkgnn: {what}", "settings": settings_line(args), "read": read,
+        "title": f"darkgnn: {what}", "settings": settings_line(args),
         "words": [words.read_line(summary), *summary.notes] if summary else [], "classes": past.names,
-        "campaigns": args.campaigns, "neighbors": args.neighbors, "days_before": past.day - len(past.shown),
+        "campaigns": args.campaigns, "neighbors": args.neighbors, "other_days": past.day - len(past.shown),
         "result": scores.over_days([day.told for day in past.shown if day.told["embedded"]])})
 
 

@@ -70,8 +70,7 @@ def over_days(rows):
     return {"macro_f1": mean_std(row["macro_f1"] for row in rows),
             "classes": {name: {"days": len(values), "f1": mean_std(values)} for name, values in f1.items()},
             "subnet_agreement": {**mean_std(row["subnet_agreement"] for row in rows),
-                                 "chance": mean_std(row["subnet_chance"] for row in rows)["mean"]},
-            "campaigns": mean_campaigns([row["campaigns"] for row in rows if "campaigns" in row])}
+                                 "chance": mean_std(row["subnet_chance"] for row in rows)["mean"]}}
 
 
 def mean_campaigns(days):

@@ -22,7 +22,7 @@ NEAR = 3  # nearest hosts
 HEAT_PORTS = 40  # columns of a heat map,
 HEAT_ROWS = 40  # and its campaigns
 NO_HOST = 0xFFFFFFFF
-UNIT = 512  # of a place on the map
+UNIT = 512  # steps of a place in one unit of the map
 
 
 class Shown(NamedTuple):
@@ -127,12 +127,12 @@ def places_before(earlier, hosts):
     return place
 
 
-def latest(days, before=None):
-    """The days that stay on the page: from the day of number `before` on, if given, and no more than ROWS rows."""
+def latest(days, first=None):
+    """The days that stay on the page: from the day of ordinal `first` on, if given, and no more than ROWS rows."""
     rows, stay = 0, []
     for day in reversed(days):
         rows += len(day.host)
-        if stay and (rows > ROWS or (before and date.fromisoformat(day.told["date"]).toordinal() < before)):
+        if stay and (rows > ROWS or (first and date.fromisoformat(day.told["date"]).toordinal() < first)):
             break
         stay.append(day)
     return stay[::-1]

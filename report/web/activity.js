@@ -49,7 +49,8 @@ function drawRaster() {
       const active = raster.counts[day * raster.bins + bin];
       if (!active) continue;
       context.globalAlpha = 0.12 + 0.88 * active / raster.sizes[bin];
-      context.fillRect(raster.left + day * wide, bin * tall, Math.max(1, wide - 1), Math.max(1, tall));
+      const top = Math.round(bin * tall), end = Math.round((bin + 1) * tall); // whole pixels: no stripes between lines
+      context.fillRect(raster.left + day * wide, top, Math.max(1, wide - 1), Math.max(1, end - top));
     }
   }
   context.globalAlpha = 1;

@@ -42,12 +42,12 @@ const apartParts = (group) => apartOf(group).map(([port, shares]) =>
   [make("span", {class: "port"}, port, make("span", {class: "soft"}, ` ${shares}`)), " "]).flat();
 
 // Bars of a value per day, from the first day that has a map on; the selected day is marked.
-function spark(values, label, room = 90) {
+function spark(values, label, room = 96) {
   const first = Math.max(0, run.days.findIndex((day) => day.map >= 0)), days = values.length - first;
-  const most = Math.max(1, ...values), step = Math.max(3, Math.min(8, Math.floor(room / days)));
+  const most = Math.max(1, ...values), step = Math.max(1, Math.min(8, Math.floor(room / days)));
   const bars = values.slice(first).map((value, i) => {
     const height = Math.max(1.5, 24 * value / most);
-    return value > 0 && makeSvg("rect", {x: step * i, width: step - 1, y: 24 - height, height,
+    return value > 0 && makeSvg("rect", {x: step * i, width: Math.max(1, step - 1), y: 24 - height, height,
       class: first + i === state.day ? "today" : ""});
   });
   return makeSvg("svg", {class: "spark", viewBox: `0 0 ${step * days} 24`, width: step * days, height: 24, role: "img",
@@ -58,6 +58,10 @@ function sparkOf(number) {
   const {hosts} = campaigns().get(number);
   return spark(hosts, `Hosts of campaign ${number}: at most ${count(Math.max(...hosts))}`);
 }
+
+// A text of any length, cut where it is long; the whole of it is in the cell's title.
+const shortened = (text) => text.length <= 90 ? text
+  : make("span", {class: "cut", title: text}, `${text.slice(0, 90)}…`);
 
 const APART = "Ports that set it apart: here / elsewhere";
 const COLUMNS = [          // heading, what to sort by, what a cell shows, how it is set
@@ -72,8 +76,8 @@ const COLUMNS = [          // heading, what to sort by, what a cell shows, how i
   ["Packets", (group) => Number(group.packets) || 0,
     (group) => group.packets === "" ? "" : count(Number(group.packets)), "number"],
   ["/24s", (group) => Number(group.subnets) || 0, (group) => String(group.subnets), "number"],
-  ["Predicted", (group) => group.predicted, (group) => group.predicted, "text"],
-  ["Labels", (group) => group.labels, (group) => group.labels, "text"],
+  ["Predicted", (group) => group.predicted, (group) => shortened(group.predicted), "text"],
+  ["Labels", (group) => group.labels, (group) => shortened(group.labels), "text"],
   ["First seen", (group) => group.first_seen, (group) => group.first_seen, "whole"],
   ["Days", (group) => Number(group.days) || 0, (group) => String(group.days), "number"],
 ];

@@ -13,9 +13,8 @@ let column = null;       // name -> typed array
 let names = null;        // the text of each host's address
 
 const TYPES = {u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, i2: Int16Array};
-const NO_PORT = 65535;
 const NO_SURPRISE = 255;
-const UNITS = 512;       // steps of x and y in one unit of the map
+const UNIT = 512;        // steps of x and y in one unit of the map
 
 async function readRun() {
   const text = atob(document.getElementById("run").textContent.trim());
@@ -89,10 +88,12 @@ function pointBefore(day, host) {
   return null;
 }
 
+// What a column of places holds where there is none: the largest number of its type.
+const noPlace = (places) => places.BYTES_PER_ELEMENT === 2 ? 0xffff : 0xffffffff;
+
 // The up to three hosts of the day that are nearest to one, as [host, cosine, point or -1 where it is not drawn].
 function nearest(day, point) {
-  const none = column.near.BYTES_PER_ELEMENT === 2 ? 0xffff : 0xffffffff;
-  return [0, 1, 2].map((i) => 3 * point + i).filter((i) => column.near[i] !== none)
+  return [0, 1, 2].map((i) => 3 * point + i).filter((i) => column.near[i] !== noPlace(column.near))
     .map((i) => [column.near[i], column.similarity[i] / 255, pointOf(day, rowOf(day, column.near[i]))]);
 }
 
@@ -104,7 +105,7 @@ function surpriseOf(point) {
 }
 
 function portsOf(row) {
-  return [...column.port.subarray(3 * row, 3 * row + 3)].filter((place) => place !== NO_PORT)
+  return [...column.port.subarray(3 * row, 3 * row + 3)].filter((place) => place !== noPlace(column.port))
     .map((place) => run.ports[place]);
 }
 

@@ -108,7 +108,7 @@ function daysOfHost(rows) {
   const squares = run.days.map(({date}, day) => makeSvg("rect", {x: step * day + 1, y: 1, width: 8, height: 10,
     class: `${active.has(day) ? "active" : ""}${day === state.day ? " today" : ""}`}, makeSvg("title", {}, date)));
   return makeSvg("svg", {class: "days", viewBox: `0 0 ${step * run.days.length} 12`, width: step * run.days.length,
-    height: 12, role: "img", "aria-label": "Days on which it was active"}, squares);
+    height: 12, preserveAspectRatio: "none", role: "img", "aria-label": "Days on which it was active"}, squares);
 }
 
 // What the host did on the selected day, and its nearest hosts.
@@ -153,7 +153,9 @@ function historyOf(rows) {
     made.push(make("h4", {}, "Surprise by day"),
       spark(surprises.map((surprise) => surprise ?? 0), `Surprise by day, at most ${most}`, 300));
   }
-  const heads = ["Day", hasLabels() && "Vote", hasCampaigns() && "Campaign", known && "Surprise", "Packets", "Ports"];
+  const number = (name) => make("th", {scope: "col", class: "number"}, name);
+  const heads = ["Day", hasLabels() && "Vote", hasCampaigns() && "Campaign", known && number("Surprise"),
+    number("Packets"), "Ports"];
   let before = -1;
   const lines = rows.map(([day, row, point]) => {
     const cells = [link({day, host: state.host}, run.days[day].date),

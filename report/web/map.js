@@ -15,19 +15,19 @@ const map = {
 };
 
 // The frame around the hosts of all days; a day that spreads far beyond the others does not make it larger than two
-// fifths more on each side.
+// fifths more on each side. It is at least one unit wide: a host alone on its days moves by some hundredths.
 function boxOfAllDays() {
   const withMap = run.days.filter(({map: first, shown}) => first >= 0 && shown);
   if (!withMap.length) return {x: 0, y: 0, width: 1, height: 1, least: 1};
   const middle = (values) => values.sort((a, b) => a - b)[values.length >> 1];
   const side = (values) => {
     const ends = withMap.map(({map: first, shown}) => values.subarray(first, first + shown))
-      .map((some) => [some.reduce((a, b) => Math.min(a, b)) / UNITS, some.reduce((a, b) => Math.max(a, b)) / UNITS]);
+      .map((some) => [some.reduce((a, b) => Math.min(a, b)) / UNIT, some.reduce((a, b) => Math.max(a, b)) / UNIT]);
     const lows = ends.map(([low]) => low), highs = ends.map(([, high]) => high);
     const [all, far] = [[Math.min(...lows), Math.max(...highs)], 0.4 * (middle(highs) - middle(lows))];
     const [low, high] = [Math.max(all[0], middle(lows) - far), Math.min(all[1], middle(highs) + far)];
-    return {middle: (low + high) / 2, size: Math.max(1 / UNITS, high - low),
-      most: Math.max(1 / UNITS, 2 * Math.max(high, all[1]) - low - high, low + high - 2 * all[0])};
+    return {middle: (low + high) / 2, size: Math.max(1, high - low),
+      most: Math.max(1, 2 * Math.max(high, all[1]) - low - high, low + high - 2 * all[0])};
   };
   const [x, y] = [side(column.x), side(column.y)];
   return {x: x.middle, y: y.middle, width: x.size, height: y.size, least: Math.min(x.size / x.most, y.size / y.most)};
@@ -54,8 +54,8 @@ function takeDay() {
   const points = day.map < 0 ? 0 : day.shown;
   const xs = new Float32Array(points), ys = new Float32Array(points);
   for (let i = 0; i < points; i++) {
-    xs[i] = column.x[day.map + i] / UNITS;
-    ys[i] = column.y[day.map + i] / UNITS;
+    xs[i] = column.x[day.map + i] / UNIT;
+    ys[i] = column.y[day.map + i] / UNIT;
   }
   map.moving = null;
   if (before >= 0 && before !== state.day && points && map.xs.length && !calm()) {
@@ -216,7 +216,8 @@ function countOutside() {
   for (let i = 0; i < map.xs.length; i++) {
     if (Math.abs(map.xs[i] - x) > width / 2 + 0.01 || Math.abs(map.ys[i] - y) > height / 2 + 0.01) outside++;
   }
-  byId("outside").replaceChildren(...outside ? [`${counted(outside, "host")} of this day lie far outside the frame. `,
+  const lie = `${outside === 1 ? "lies" : "lie"} far outside the frame.`;
+  byId("outside").replaceChildren(...outside ? [`${counted(outside, "host")} of this day ${lie} `,
     button("Zoom out", () => zoomBy(map.box.least / map.view.zoom))] : []);
 }
 

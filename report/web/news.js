@@ -26,14 +26,10 @@ function drawFigures() {
     made.push(figure(count(campaigns().size), campaigns().size === 1 ? "campaign" : "campaigns",
       day.embedded ? `${count(today)} on ${day.date}` : ""));
   }
-  const f1 = meanAndDeviation(run.result.macro_f1), agreement = meanAndDeviation(run.result.subnet_agreement);
+  const {macro_f1: ofClasses, subnet_agreement: ofSubnets} = run.result;
+  const f1 = meanAndDeviation(ofClasses), agreement = meanAndDeviation(ofSubnets);
   if (f1) made.push(figure(f1, "macro F1", "mean ± deviation, by day"));
-  const chances = days.map((one) => one.subnet_chance ?? null).filter((chance) => chance !== null);
-  if (agreement) {
-    const chance = chances.reduce((sum, one) => sum + one, 0) / chances.length;
-    const more = chances.length ? `by chance ${chance.toFixed(2)}` : "mean ± deviation, by day";
-    made.push(figure(agreement, "subnet agreement", more));
-  }
+  if (agreement) made.push(figure(agreement, "subnet agreement", `by chance ${decimals(ofSubnets.chance)}`));
   byId("figures").replaceChildren(...made);
 }
 
@@ -41,7 +37,7 @@ function drawRead() {
   const words = run.words.length ? run.words : ["Nothing: this is the synthetic month, made-up traffic."];
   const lines = words.map((line) => make("li", {}, line));
   const {days, hosts} = run.left_out;
-  if (days) lines.push(make("li", {}, `${counted(days, "earlier day")} not on this page.`));
+  if (days) lines.push(make("li", {}, `${counted(days, "other day")} ${days === 1 ? "is" : "are"} not on this page.`));
   if (hosts) {
     lines.push(make("li", {}, `${counted(hosts, "host")} counted but not drawn: the page has room for 10,000 a day.`));
   }

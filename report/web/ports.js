@@ -13,7 +13,8 @@ function drawHeat() {
   const named = rows.map(([name, hosts, shares]) => [nameOfRow(name, hosts), shares.map((share) => share / 1000)]);
   const heads = ["", ...heat.ports.map((port) => make("th", {scope: "col", title: portText(port)}, portName(port)))];
   const kind = heatRows === "campaigns" ? "campaign" : "class";
-  const label = `Share of the packets of each ${kind} to each port on ${date}`;
+  const whose = hasLabels() || kind === "campaign" ? `the packets of each ${kind}` : "all packets";
+  const label = `Share of ${whose} to each port on ${date}`;
   const table = shadedTable(label, heads, named, shareText, Math.sqrt);      // the root lets small shares be seen
   table.querySelectorAll("tbody tr").forEach((line, i) => [...line.cells].slice(1).forEach((cell, j) => {
     cell.title = `${rows[i][0]}: ${(rows[i][2][j] / 10).toFixed(1)}% of its packets to port ${portText(heat.ports[j])}`;
@@ -27,7 +28,8 @@ function nameOfRow(name, hosts) {
   const isCampaign = heatRows === "campaigns";
   const code = isCampaign ? 0 : run.classes.indexOf(name);
   return make("th", {scope: "row"}, !isCampaign && hasLabels() && code > 0 && classSign(code),
-    isCampaign ? campaignLink(name, `Campaign ${name}`) : make("span", {class: "name"}, name),
+    isCampaign ? campaignLink(name, `Campaign ${name}`)
+      : make("span", {class: "name"}, hasLabels() ? name : "All hosts"),
     make("span", {class: "soft number"}, ` ${count(hosts)}`));
 }
 

@@ -8,7 +8,7 @@ function lineChart(title, lines, low = null, high = null) {
   if (!drawn.length) return null;
   const day0 = Math.min(...drawn.map(({values}) => values.findIndex((value) => value !== null)));
   const all = drawn.flatMap(({values}) => values.filter((value) => value !== null));
-  const [bottom, top] = [low ?? Math.min(0, ...all), high ?? niceAbove(Math.max(...all))];
+  const [bottom, top] = [low ?? quarterBelow(Math.min(0, ...all)), high ?? niceAbove(Math.max(...all))];
   const x = (day) => CHART.left + (CHART.width - CHART.left - CHART.right) *
     (run.days.length - 1 === day0 ? 0.5 : (day - day0) / (run.days.length - 1 - day0));
   const y = (value) => CHART.top +
@@ -33,14 +33,14 @@ function drawLine(name, values, x, y, dashed) {
     pen = value === null ? "M" : "L";
   });
   const dots = dashed ? [] : values.map((value, day) => value !== null && makeSvg("circle",
-    {cx: x(day).toFixed(1), cy: y(value).toFixed(1), r: 2.5},
+    {cx: x(day).toFixed(1), cy: y(value).toFixed(1), r: values.length > 60 ? 1.2 : 2.5},
     makeSvg("title", {}, `${name}, ${run.days[day].date}: ${value.toFixed(3)}`)));
   return [makeSvg("path", {d: path}), ...dots];
 }
 
 function axes(x, y, day0, bottom, top) {
   const last = run.days.length - 1, right = CHART.width - CHART.right, floor = CHART.height - CHART.bottom;
-  const parts = /^0*\.?0*5/.test(String(top - bottom)) ? 5 : 4;
+  const parts = bottom < 0 ? 4 * (top - bottom) : /^0*\.?0*5/.test(String(top - bottom)) ? 5 : 4;
   const lines = Array.from({length: parts + 1}, (_, i) => bottom + i * (top - bottom) / parts).map((value) => [
     makeSvg("line", {class: "grid", x1: CHART.left, x2: right, y1: y(value), y2: y(value)}),
     makeSvg("text", {class: "tick", x: CHART.left - 6, y: y(value) + 4, "text-anchor": "end"},
@@ -62,6 +62,8 @@ function spread(ends) {
   return placed;
 }
 
+const quarterBelow = (value) => Math.floor(4 * value) / 4;
+
 const niceAbove = (value) => {
   if (value <= 0) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
@@ -79,7 +81,7 @@ const byDay = (value) => run.days.map((day) => value(day) ?? null);
 function drawCharts() {
   const charts = [
     lineChart("Macro F1 of the vote", [{name: "macro F1", values: byDay((day) => day.macro_f1)}], 0, 1),
-    lineChart("Neighbours of one /24", [
+    lineChart("Subnet agreement", [
       {name: "agreement", values: byDay((day) => day.subnet_agreement)},
       {name: "by chance", values: byDay((day) => day.subnet_chance), dashed: true}], 0, 1),
     run.campaigns && lineChart("Campaigns, how stable they are", [
@@ -92,15 +94,15 @@ function drawCharts() {
   ].filter(Boolean);
   byId("charts").replaceChildren(...charts);
   if (!charts.length) {
-    byId("charts").append(make("p", {class: "soft"}, "Nothing was scored on these days: there were no test days yet."));
+    byId("charts").append(make("p", {class: "soft"}, "Nothing was scored on these days" +
+      (hasMap() ? "." : ": there were no test days yet.")));
   }
 }
 
 // F1 of each class on each day, and over the days.
 function drawScores() {
   const days = run.days.filter(({f1}) => f1 && Object.keys(f1).length);
-  const classes = Object.entries(run.result.classes ?? {})
-    .sort(([, a], [, b]) => (b.support ?? 0) - (a.support ?? 0) || b.days - a.days);
+  const classes = Object.entries(run.result.classes ?? {}).sort(([, a], [, b]) => b.days - a.days);
   if (!days.length || !classes.length) {
     const why = hasLabels() ? "No labelled class was large enough to be scored on these days."
       : "No ground truth was given: there is no F1.";

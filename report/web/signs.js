@@ -54,7 +54,7 @@ const KEYS = {
     none: "Unknown", rest: "Other classes"},
   campaign: {key: (point) => column.campaign[point], name: (key) => `Campaign ${key}`, none: "In no campaign",
     rest: "Other campaigns"},
-  port: {key: (_, row) => column.port[3 * row] === NO_PORT ? 0 : column.port[3 * row] + 1,
+  port: {key: (_, row) => column.port[3 * row] === noPlace(column.port) ? 0 : column.port[3 * row] + 1,
     name: (key) => portText(run.ports[key - 1]), none: "No port", rest: "Other ports"},
 };
 

@@ -143,14 +143,16 @@ def test_a_broken_state_is_one_line_and_stays(capsys, tmp_path):
     assert "the newer darkgnn that wrote it" in line
 
 
-def test_an_old_state_is_refused_with_what_to_do(capsys, tmp_path):
-    """A state of version 1, which had no digest, is one line that says how to begin anew; it stays as it is."""
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_old_state_is_refused_with_what_to_do(capsys, tmp_path, version):
+    """A state of version 1, which had no digest, or 2, which had no days for the page, is one line that says how to
+    begin anew; it stays as it is."""
     daily = daily_run(tmp_path)
     arguments, path = daily("one", 1), tmp_path / "one.state"
-    torch.save({"darkgnn_state": 1, "settings": {"whiten": True}, "days": 40, "model": {}}, path)
+    torch.save({"darkgnn_state": version, "settings": {"whiten": True}, "days": 40, "model": {}}, path)
     before = path.read_bytes()
     line = error_of(capsys, *arguments)
-    assert f"{path}: expected a state of version {state.VERSION}, got version 1 of an older darkgnn" in line
+    assert f"{path}: expected a state of version {state.VERSION}, got version {version} of an older darkgnn" in line
     assert "give --state another name" in line and "the captures of the last month" in line
     assert path.read_bytes() == before
 

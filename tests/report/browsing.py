@@ -62,7 +62,7 @@ def frame_around(days):
     (low, high), usual = (ends[:, 0].min(0), ends[:, 1].max(0)), np.sort(ends, 0)[len(ends) // 2]
     far = 0.4 * (usual[1] - usual[0])
     left, right = np.maximum(low, usual[0] - far), np.minimum(high, usual[1] + far)
-    middle, size = (left + right) / 2, np.maximum(1 / shown.UNIT, right - left)
+    middle, size = (left + right) / 2, np.maximum(1, right - left)
     return middle, size, (size / np.maximum(size, 2 * np.maximum(high - middle, middle - low))).min()
 
 

@@ -98,13 +98,12 @@ def about(days, names=NAMES, campaigns=True, told=()):
     """What the page says of a run beside its days."""
     scored = [day.told for day in days if day.told["embedded"]]
     mean = {"mean": 0.75, "std": 0.05}
-    classes = {name: {"support": 100 * (i + 1), "days": len(scored), "f1": mean} for i, name in enumerate(names[1:])}
-    kept = {name: mean for name in ("count", "inside", "day_to_day", "same_subnet", "chance", "labels")}
-    return {"title": "darkgnn: captures/", "settings": "model i-gcn-gru, H = 5, seed 0, cpu", "read": None,
-            "words": list(told), "classes": list(names), "campaigns": campaigns, "neighbors": 3, "days_before": 0,
+    classes = {name: {"days": len(scored), "f1": mean} for name in names[1:]}
+    return {"title": "darkgnn: captures/", "settings": "model i-gcn-gru, H = 5, seed 0, cpu",
+            "words": list(told), "classes": list(names), "campaigns": campaigns, "neighbors": 3, "other_days": 0,
             "result": {"macro_f1": mean if scored and len(names) > 1 else {"mean": None, "std": None},
-                       "classes": classes if scored else {}, "campaigns": kept if campaigns and scored else None,
-                       "subnet_agreement": mean if scored else None}}
+                       "classes": classes if scored else {},
+                       "subnet_agreement": {**mean, "chance": 0.2} if scored else None}}
 
 
 def write(path, days, **said):

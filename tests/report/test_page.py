@@ -12,8 +12,8 @@ import pytest
 from report import page, shown
 from tests.report.test_shown import addresses, test_day
 
-ABOUT = {"title": "darkgnn: x", "settings": "model features", "read": None, "words": [], "classes": ["Unknown", "a"],
-         "campaigns": False, "neighbors": 3, "result": {}, "days_before": 2}
+ABOUT = {"title": "darkgnn: x", "settings": "model features", "words": [], "classes": ["Unknown", "a"],
+         "campaigns": False, "neighbors": 3, "result": {}, "other_days": 2}
 HOSTILE = "</script><script>alert(1)</script>{{data}}"
 
 
@@ -44,7 +44,7 @@ def test_the_numbers_come_back(days):
     places = [(day["shown"], day["start"], day["map"]) for day in header["days"]]
     assert places == [(30, 0, 0), (20, 30, 30), (4, 50, -1)]
     assert header["left_out"] == {"days": 2, "hosts": 3} and header["version"] == 1
-    assert "days_before" not in header and header["ports"] == [23, 80, 65536]
+    assert "other_days" not in header and header["ports"] == [23, 80, 65536]
     host, near = columns["address"][columns["host"]], columns["near"].reshape(-1, 3)
     for day, told in zip(days, header["days"]):
         rows = slice(told["start"], told["start"] + told["shown"])
@@ -70,6 +70,15 @@ def test_many_hosts_have_wider_numbers():
     assert columns["host"].dtype == np.uint32 and (columns["address"][columns["host"]] == host).all()
     lone, _ = test_day(np.array([7], np.uint32))
     assert page.columns_of([lone])["near"].tolist() == [65535] * 3
+
+
+def test_many_ports_have_wider_numbers():
+    """All ports there are, "other" among them, and none: each comes back as it went in."""
+    port = np.arange(-1, 65537, dtype=np.int32).reshape(-1, 3)
+    host = np.arange(len(port), dtype=np.uint32)
+    day = shown.day_without_map({"hosts": len(host)}, host, host, port, host)._replace(host=host, port=port)
+    place = page.columns_of([day])["port"]
+    assert place[0] == np.iinfo(place.dtype).max and (page.ports_of([day])[place[1:]] == port.ravel()[1:]).all()
 
 
 def test_the_same_bytes_for_the_same_days(days):
@@ -99,6 +108,15 @@ def test_nothing_of_a_trace_gets_out_of_the_data(days):
     assert data_of(text)[0]["classes"] == ["Unknown", HOSTILE]
 
 
+def test_a_file_name_that_is_no_utf8(tmp_path, days):
+    """Its odd bytes are question marks, in the title and in the notes; the run does not end for them."""
+    page.write(tmp_path / "report.html", days, {**ABOUT, "title": "darkgnn: \udcff.log", "words": ["of \udcff.log"]})
+    text = (tmp_path / "report.html").read_text("utf-8")
+    header, _ = data_of(text)
+    assert "<title>darkgnn: ?.log</title>" in text
+    assert (header["title"], header["words"]) == ("darkgnn: ?.log", ["of ?.log"])
+
+
 def test_sources_ask_for_nothing():
     """No address of anything, nothing that makes markup or code of text."""
     for path in page.WEB.iterdir():
@@ -116,7 +134,7 @@ def test_a_month_of_7500_hosts_a_day_is_8_megabytes():
         return generator.integers(0, high, shape).astype(kind)
     for t in range(31):
         host, m = np.sort(generator.choice(everyone, 7500, replace=False)), 7500
-        days.append(shown.Shown({"date": f"2022-01-{t + 1:02}", "hosts": m, "groups": [], "heat": {}}, host,
+        days.append(shown.Shown({"date": f"2022-01-{t + 1:02}", "hosts": m, "groups": [{}], "heat": {}}, host,
                                 numbers(80, m, np.uint8), numbers(2500, (m, 3), np.int32),
                                 numbers(20000, (m, 2), np.int16), numbers(8, m, np.int16), numbers(8, m, np.int16),
                                 numbers(100, m, np.uint8), host[numbers(m, (m, 3), np.int64)],
