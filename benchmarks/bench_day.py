@@ -138,7 +138,7 @@ def make_inputs(folder, scale, formats):
     day = synthetic.day(BEFORE, scale)
     for name in formats:
         {"pcap": write_capture, "csv": write_table, "log": write_log}[name](folder / FORMATS[name], day)
-    hosts, sent = np.unique(day["src"], return_counts=True)
+    sent = np.unique(day["src"], return_counts=True)[1]
     print(f"a day of {len(day['time']):,} packets, {int((sent >= 5).sum()):,} hosts", flush=True)
 
 
@@ -202,7 +202,7 @@ def inside(clone, told, arguments):
             yield item
 
     began = float(os.environ["BEGAN"])
-    import darkgnn  # noqa: PLC0415 (its import is timed)
+    import darkgnn  # its import is timed
     spent["start and imports"] = time.time() - began
     for part, names in PARTS.items():
         for name in names:
