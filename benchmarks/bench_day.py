@@ -8,14 +8,14 @@ A paper-size day (synthetic scale 1: about 7,566 hosts, 2.0 million packets, 2,5
 folder as a capture, as a table of the authors' 17 columns and as a firewall's log. A state that has seen the six days
 before goes on with that day, `--state`, from a fresh copy each time. With --firewall the run is the whole log instead,
 without a state. Every run is a process of its own; those of CLONE, another checkout, take turns with this one's, and
-the ratio is the median of the pairs'. Then one more run tells the share of each part: what is nested in another part
-does not count there, and what a thread does ahead, without a state, counts beside the rest. Inputs of synthetic days;
-the machine's own: --threads.
+the ratios, of wall and of processor time, are medians of the pairs'. One more run tells the share of each part: what is
+nested in another part does not count there; without a state a thread reads ahead, beside the rest.
 """
 
 import argparse
 import functools
 import json
+import multiprocessing
 import os
 import shutil
 import statistics
@@ -61,7 +61,6 @@ PARTS = {  # part: the functions, by module, in which its time is spent
 
 def write_capture(path, day):
     """The day as pcap: Ethernet, IPv4, TCP with the options that the packets have."""
-    n = len(day["time"])
     with_mss, with_stamp = day["mss"] > 0, day["timestamp"] > 0
     size = 54 + 4 * with_mss + 12 * with_stamp
     end = np.cumsum(16 + size)
@@ -93,7 +92,6 @@ def write_capture(path, day):
     with open(path, "wb") as file:
         file.write(np.array([0xA1B2C3D4, 2 | 4 << 16, 0, 0, 65535, 1], "<u4").tobytes())
         file.write(out[: end[-1]].tobytes())
-    return n
 
 
 def dotted(addresses):
@@ -145,7 +143,8 @@ def make_inputs(folder, scale, formats):
 # -- the runs ----------------------------------------------------------------------------------------------------------
 
 def run(clone, arguments, out, parts=False):
-    """The command of a checkout in a process of its own: (seconds, peak memory in GB, what it told of its parts)."""
+    """The command of a checkout in a process of its own: (seconds, seconds of the processor, peak memory in GB), and
+    what it told of its parts."""
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, clone / "darkgnn.py"]
     told = out.parent / "parts.json"
@@ -153,13 +152,14 @@ def run(clone, arguments, out, parts=False):
         command = [sys.executable, __file__, "--inside", clone, told]
     start = time.time()
     process = subprocess.Popen([*map(str, command), *map(str, arguments), "--out", str(out), "--quiet"],
-                               stdout=subprocess.DEVNULL, env={**os.environ, "BEGAN": repr(start)})
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "BEGAN": repr(start)})
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.time() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"bench_day: {clone}/darkgnn.py ended with {process.returncode}")
-    return seconds, usage.ru_maxrss * 1024 / 1e9, json.loads(told.read_text()) if parts else None
+    measured = seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e9
+    return measured, json.loads(told.read_text()) if parts else None
 
 
 def inside(clone, told, arguments):
@@ -215,26 +215,25 @@ def inside(clone, told, arguments):
 
 
 def compare(name, arguments, before, folder, repeats, state=None):
-    """Run the checkouts in turn and print medians, the ratio of pairs, and the share of each part."""
-    clones, taken, peaks = [*([before] if before else []), HERE], {}, {}
+    """Run the checkouts in turn and print medians, the ratios of pairs, and the share of each part."""
+    clones = [*([before] if before else []), HERE]
+    runs = {clone: [] for clone in clones}
     for turn in range(repeats):
         for clone in clones[:: 1 if turn % 2 else -1]:
-            seconds, peak, _ = run(clone, given(arguments, folder, state), folder / "out")
-            taken.setdefault(clone, []).append(seconds)
-            peaks.setdefault(clone, []).append(peak)
-    line = f"{name:24} {statistics.median(taken[HERE]):7.2f} s {statistics.median(peaks[HERE]):6.2f} GB"
-    if before:
-        ratio = statistics.median(a / b for a, b in zip(taken[HERE], taken[before]))
-        line += (f"   before {statistics.median(taken[before]):7.2f} s {statistics.median(peaks[before]):6.2f} GB"
-                 f"   {ratio:.3f} of the time")
-    print(line, flush=True)
+            runs[clone].append(run(clone, given(arguments, folder, state), folder / "out")[0])
     for clone in clones:
-        _, _, spent = run(clone, given(arguments, folder, state), folder / "out", parts=True)
+        seconds, processor, peak = map(statistics.median, zip(*runs[clone]))
+        print(f"{name:26}{seconds:6.2f} s, {processor:5.2f} s of the processor, {peak:.2f} GB"
+              f"{', before' if clone == before else ''}", flush=True)
+        _, spent = run(clone, given(arguments, folder, state), folder / "out", parts=True)
         whole = spent.pop("all")
         spent["the rest"] = whole - sum(spent.values())
         shares = sorted(spent.items(), key=lambda item: -item[1])
-        print("  " + ("before: " if clone == before else "") + ", ".join(
-            f"{part} {seconds:.2f} s {seconds / whole:.0%}" for part, seconds in shares), flush=True)
+        print("    " + ", ".join(f"{part} {took:.2f} s {took / whole:.0%}" for part, took in shares), flush=True)
+    if before:
+        wall, processor, peak = (statistics.median(a / b for a, b in zip(now, then))
+                                 for now, then in zip(zip(*runs[HERE]), zip(*runs[before])))
+        print(f"    of before: {wall:.2f} of the time, {processor:.2f} of the processor's, {peak:.2f} of the memory")
 
 
 def given(arguments, folder, state):
@@ -267,7 +266,10 @@ def main():
                         args.repeats)
             return
         if not (folder / "labels.csv").exists():
-            make_inputs(folder, 0.05 if args.quick else 1, args.formats)
+            elsewhere = multiprocessing.get_context("spawn").Process(  # whose memory would count as that of all runs
+                target=make_inputs, args=(folder, 0.05 if args.quick else 1, args.formats))
+            elsewhere.start()
+            elsewhere.join()
         for model in args.models:
             common = ["--labels", folder / "labels.csv", "--train-days", "5", *MODELS[model]]
             state = folder / f"state.{model}"
