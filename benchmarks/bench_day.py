@@ -151,8 +151,9 @@ def run(clone, arguments, out, parts=False):
     if parts:
         command = [sys.executable, __file__, "--inside", clone, told]
     start = time.time()
-    process = subprocess.Popen([*map(str, command), *map(str, arguments), "--out", str(out), "--quiet"],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "BEGAN": repr(start)})
+    command = [*map(str, command), *map(str, arguments), "--out", str(out), "--quiet"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               env={**os.environ, "BEGAN": repr(start)})
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.time() - start
     process.returncode = os.waitstatus_to_exitcode(status)
