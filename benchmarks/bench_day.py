@@ -2,7 +2,7 @@
 """What an operator waits for: one more day, from its file to predictions.csv, start of Python included.
 
     python benchmarks/bench_day.py [--quick] [--compare CLONE] [--repeats N] [--formats ...] [--models ...]
-    python benchmarks/bench_day.py --firewall FILE ... [--compare CLONE]
+    python benchmarks/bench_day.py --firewall FILE ... [--labels FILE] [--compare CLONE]
 
 A paper-size day (synthetic scale 1: about 7,566 hosts, 2.0 million packets, 2,501 ports) is written to a temporary
 folder as a capture, as a table of the authors' 17 columns and as a firewall's log. A state that has seen the six days
@@ -228,7 +228,8 @@ def compare(name, arguments, before, folder, repeats, state=None):
               f"{', before' if clone == before else ''}", flush=True)
         _, spent = run(clone, given(arguments, folder, state), folder / "out", parts=True)
         whole = spent.pop("all")
-        spent["the rest"] = whole - sum(spent.values())
+        rest = whole - sum(spent.values())                  # less than none where parts ran side by side
+        spent["the rest" if rest >= 0 else "side by side"] = rest
         shares = sorted(spent.items(), key=lambda item: -item[1])
         print("    " + ", ".join(f"{part} {took:.2f} s {took / whole:.0%}" for part, took in shares), flush=True)
     if before:
@@ -254,6 +255,7 @@ def main():
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--threads", type=int, default=1, metavar="N")
     parser.add_argument("--firewall", nargs="+", type=Path, metavar="FILE", help="the log of 21 days or more")
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="with --firewall: its ground truth")
     parser.add_argument("--inputs", type=Path, metavar="DIR", help="keep the inputs here, or take those that are there")
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
@@ -263,7 +265,8 @@ def main():
         folder.mkdir(parents=True, exist_ok=True)
         if args.firewall:
             for model in args.models:
-                compare(f"firewall log, {model}", ["--input", *args.firewall, *MODELS[model]], before, folder,
+                labels = ["--labels", args.labels] if args.labels else []
+                compare(f"firewall log, {model}", ["--input", *args.firewall, *labels, *MODELS[model]], before, folder,
                         args.repeats)
             return
         if not (folder / "labels.csv").exists():
