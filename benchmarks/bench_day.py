@@ -39,21 +39,22 @@ MODELS = {"features": ("--model", "features", "--steady"), "i-gcn-gru": ("--mode
 FORMATS = {"pcap": "day.pcap", "csv": "day.csv", "log": "ufw_2021-12-07.log"}
 HEADER = ("ts ethtype src_ip src_port dst_ip dst_port pck_len tcp_flags mirai tcp_seq ttl t_mss t_win t_ts t_sack "
           "t_sackp interval\n")
-PARTS = {  # part: the functions, by module, in which its time is spent
-    "labels": ("traces.labels.read_labels",),
-    "reading": ("fast.alone.read_days",),
-    "graph and features": ("fast.alone.count_day",),
-    "scaling": ("fast.alone.by_rank", "fast.alone.by_maximum"),
-    "learning": ("darkgnn.learn_and_embed",),               # without the next two, which it calls
-    "embedding": ("darkgnn.embed",),
-    "neighbours": ("fast.alone.search",),
-    "scores": ("report.scores.score_day",),
-    "writing embeddings and predictions": ("report.result.write_day",),
-    "host table and changes": ("daily.changes.enter", "daily.changes.begin_changes", "daily.changes.lines",
-                               "daily.hosts.write_hosts"),
-    "loading the state": ("daily.state.load", "daily.memory.unpacked"),
-    "saving the state": ("darkgnn.save_state",),
-    "report": ("report.result.finish",),
+PARTS = {  # part: the functions in which its time is spent; those that a checkout does not have count with the rest
+    "labels": ("traces.labels:read_labels",),
+    "reading": ("fast.alone:read_days",),
+    "graph and features": ("fast.alone:count_day",),
+    "scaling": ("fast.alone:by_rank", "fast.alone:by_maximum"),
+    "learning": ("darkgnn:learn_and_embed",),               # without the next two, which it calls
+    "embedding": ("darkgnn:embed",),
+    "neighbours": ("fast.alone:search",),
+    "scores": ("report.scores:score_day",),
+    "writing the day's files": ("report.result:write_day", "daily.outputs:Outputs.take"),
+    "writing the page": ("report.result:write_page",),
+    "host table and changes": ("daily.changes:enter", "daily.changes:begin_changes", "daily.changes:lines",
+                               "daily.hosts:write_hosts"),
+    "loading the state": ("daily.state:load", "daily.memory:unpacked"),
+    "saving the state": ("darkgnn:save_state",),
+    "report": ("report.result:finish",),
 }
 
 
@@ -207,8 +208,11 @@ def inside(clone, told, arguments):
     spent["start and imports"] = time.time() - began
     for part, names in PARTS.items():
         for name in names:
-            module, function = name.rsplit(".", 1)
-            setattr(sys.modules[module], function, timed(part, getattr(sys.modules[module], function)))
+            module, path = name.split(":")
+            *owners, function = path.split(".")
+            owner = functools.reduce(lambda owner, inner: getattr(owner, inner, None), owners, sys.modules.get(module))
+            if hasattr(owner, function):
+                setattr(owner, function, timed(part, getattr(owner, function)))
     code = darkgnn.main(arguments)
     spent["all"] = time.time() - began
     Path(told).write_text(json.dumps(spent))
