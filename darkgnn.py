@@ -9,6 +9,7 @@ MODELS says what each model is, `follow` is the loop over the days. Run `python 
 
 import argparse
 import contextlib
+import gc
 import itertools
 import os
 import signal
@@ -20,6 +21,7 @@ from typing import NamedTuple
 
 # Idle OpenMP threads spin for microseconds, not milliseconds: on a busy machine that makes all several times faster.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+gc.disable()  # while modules are imported, all of which stay: to look for garbage among them is an eighth of that time
 
 import torch
 
@@ -37,6 +39,9 @@ from fast import precision
 from report import files, result, scores, words
 from traces import days as traces
 from traces import inputs, packets
+
+gc.freeze()  # nor is it looked for there later
+gc.enable()
 
 IN_STATE = (  # the settings that a state goes with
     "model", "no_node_features", "steady", "history", "hidden_width", "gcn_width", "embedding_width", "head_width",

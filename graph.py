@@ -14,7 +14,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse
+import scipy  # which loads scipy.sparse where it is first used
 import torch
 
 OTHER = 65536  # the port node that stands for every port outside the day's busiest

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse
+import scipy
 import torch
 from torch import nn
 
@@ -33,7 +33,7 @@ class Snapshot(NamedTuple):
     """One day as a learner keeps it for its windows."""
     graph: graphs.BipartiteGraph
     x: np.ndarray | None            # (N, 37) float32 node features; None: without
-    A_hat: scipy.sparse.csr_matrix  # (N, N)
+    A_hat: "scipy.sparse.csr_matrix"  # (N, N)
     row: np.ndarray | None = None   # (N,) int64 without features: row of each node in the NodeTable
 
 

@@ -10,15 +10,13 @@
     firewall     both on six days of a firewall's log (--firewall FILE ...)                bound: its dense products
     reduced      a step by --precision fast                                                bound: an exact one
     knn          3 and 50 nearest of 5,000 to 1,000,000 rows, 37, 128 and 165 wide         bound: similarity product
-    packets      graph and features of 2 and 20 million packets                            bound: one lexsort
-    negatives    of 65,000 and 1,300,000 edges                                             bound: their training step
+    packets      graph and features of 2 to 20 million packets                             bound: one lexsort
     growth       a training step on days of the synthetic month, scale 0.1, 1 and 5        time and memory per edge
-    small        a day of 100 hosts and 2,000 edges, from its packets to its neighbours    bound: dense products
     month        synthetic scale 1, i-gcn-gru: where the time goes (minutes, only if named)
 
 Part and bound are run in turn, A B A B ..., and the ratio is the median of the pairs' ratios: on a shared machine the
 absolute times drift, the ratios less so. Every part runs in a process of its own, so that its peak memory is its own
-(PyTorch and the inputs included). "growth" is per packet or edge, relative to 2 million packets, or to scale 1.
+(PyTorch and the inputs included). "growth" is time per packet or edge, relative to 2 million packets, or to scale 1.
 """
 # ruff: noqa: B023  (functions made in a loop here run in the same turn of the loop)
 
@@ -268,25 +266,15 @@ def faiss_search(x, queries, k):
 
 
 def packets(quick):
-    rng, first = np.random.default_rng(0), None
-    for n in (2_000_000, 20_000_000):
+    """Graph and features at four sizes; growth: time per packet, in turn with the smallest."""
+    rng, smallest = np.random.default_rng(0), None
+    for n in (2_000_000, 5_000_000, 10_000_000, 20_000_000):
         day = packets_of_a_day(rng, n // 20 if quick else n)
+        smallest = smallest or day
         row = measured(f"graph + features, {len(day[0]):,} packets", lambda: graph_with_features(*day),
                        "one lexsort by (host, port)", lambda: np.lexsort((day[2], day[0])), 3)
-        first = first or row["seconds"] / len(day[0])
-        yield {**row, "growth": row["seconds"] / len(day[0]) / first}
-
-
-def negatives(quick):
-    """Their share of a training step, on a day of the paper's size and on one 20 times as large."""
-    rng, generator, learner = np.random.default_rng(0), torch.Generator().manual_seed(0), new_learner()
-    for scale in (0.05, 0.1) if quick else (1, 20):
-        days = [paper_day(rng, scale)] * (HISTORY + 1)
-        window = window_of(learner, days)
-        n = len(window.edge_host)
-        yield measured(f"{n:,} negatives", lambda: graphs.sample_negatives(
-            window.edge_host, window.edge_port, window.n_hosts, window.n_ports, n, generator), "their training step",
-            lambda: training.train_step(learner, window), 0.01)
+        beside = compare(lambda: graph_with_features(*day), lambda: graph_with_features(*smallest))
+        yield {**row, "growth": beside["ratio"] * len(smallest[0]) / len(day[0])}
 
 
 def synthetic_days(scale):
@@ -308,39 +296,6 @@ def growth(quick, scale):
                    "its dense products", dense_products(window, True), 1.5)
     edges = len(window.edge_host)
     yield {**row, "per_edge_us": row["seconds"] / edges * 1e6, "per_edge_kb": (row["peak_gb"] - before) / edges * 1e6}
-
-
-def small(quick):
-    """Days of 100 hosts, half of them seen before, and about 1,300 ports most of which one host contacts.
-
-    As scanners do, a host sends every port the same packet, but for the TCP timestamp that half of the hosts put there.
-    """
-    rng, days, n = np.random.default_rng(0), [], 4000
-    for _ in range(HISTORY + 1):
-        host = np.arange(n) % 100
-        src = rng.choice(200, 100, replace=False).astype(np.uint32)[host]
-        rare = rng.random(n) < 0.33
-        port = np.where(rare, rng.integers(1000, 65536, n), rng.integers(0, 8, n)).astype(np.int32)
-        _, dst, _, fields = packets_of_a_day(rng, n)
-        sent = {name: column[host] for name, column in fields.items()}
-        sent["timestamp"] = np.where(host % 2, fields["timestamp"], 0)
-        days.append((src, dst, port, sent))
-    learner = new_learner()
-    network = learner.network
-    past = [network.snapshot(*graph_with_features(*day)) for day in days[:-1]]
-
-    def window_of_today():
-        return network.window([*past, network.snapshot(*graph_with_features(*days[-1]))])
-
-    def one_day():
-        window = window_of_today()
-        training.train_step(learner, window)
-        return fast.nearest(knn.standardize(network.embed(window)), 3)
-    window = window_of_today()
-    step, embed = dense_products(window, True), dense_products(window, False)
-    row = measured(f"a day of 100 hosts, {window.n_ports:,} ports, {len(window.edge_host):,} edges", one_day,
-                   "dense products of step and embedding", lambda: (step(), embed()))
-    yield {**row, "note": f"{1 / row['seconds']:.1f} days a second; target 20"}
 
 
 def month(quick):
@@ -434,11 +389,11 @@ def device_peak():
 
 PARTS = {                                                   # name: (function, its calls' arguments, a process each)
     "steps": (steps, [()]), "plain": (plain, [()]), "reduced": (reduced, [()]),
-    "packets": (packets, [()]), "negatives": (negatives, [()]),
+    "packets": (packets, [()]),
     "knn": (neighbours, [(n, n_queries, width, k) for n, n_queries in (
         (5_000, None), (10_000, None), (10_000, 10_000), (30_000, None), (100_000, 4096), (1_000_000, 1024))
         for width in (37, 128, 165) for k in (3, 50)]),
-    "growth": (growth, [(1.0,), (0.1,), (5.0,)]), "small": (small, [()]), "month": (month, [()])}
+    "growth": (growth, [(1.0,), (0.1,), (5.0,)]), "month": (month, [()])}
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ CPU and CUDA run the same code. Imports torch, numpy and scipy only.
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse.csgraph
+import scipy
 import torch
 
 NEAR = 16  # neighbours of each row that are kept: most edges of the tree are found among them

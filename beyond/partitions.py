@@ -8,7 +8,7 @@ Clusterings Comparison, JMLR 2010 (adjusted mutual information, over the arithme
 """
 
 import numpy as np
-from scipy.special import gammaln
+import scipy
 
 
 def contingency(a, b):
@@ -60,7 +60,7 @@ def adjusted_mutual_information(a, b):
 
 def expected_information(sizes_a, sizes_b):
     """The mean mutual information over all ways to fill groups of these sizes by chance (hypergeometric cells)."""
-    n, total = int(sizes_a.sum()), 0.0
+    n, total, gammaln = int(sizes_a.sum()), 0.0, scipy.special.gammaln
     sizes_a, times_a = np.unique(sizes_a, return_counts=True)
     sizes_b, times_b = np.unique(sizes_b, return_counts=True)
     for u, times_u in zip(sizes_a.tolist(), times_a.tolist()):

@@ -4,11 +4,11 @@
     r       (n,) rank of each node's value among them, 1..n; equal values share the average of their ranks
     Phi     distribution function of the standard normal; x = Phi^-1((r - 0.5) / n), the column's normal scores
 
-Imports numpy and scipy only.
+Imports numpy and torch only.
 """
 
 import numpy as np
-import scipy.special
+import torch
 
 
 def scale_by_rank(x, n_hosts):
@@ -21,7 +21,7 @@ def scale_by_rank(x, n_hosts):
 
 def normal_scores(r, n):
     """Phi^-1((r - 0.5) / n) of ranks r, float32; n may be more than the rows of r, which then are a share of all."""
-    return scipy.special.ndtri((r - 0.5) / max(n, 1)).astype(np.float32)
+    return torch.special.ndtri(torch.from_numpy((r - 0.5) / max(n, 1))).numpy().astype(np.float32)
 
 
 def average_ranks(x):

@@ -11,8 +11,7 @@ Imports beyond.campaigns, beyond.partitions, knn, report.files, numpy, scipy and
 from typing import NamedTuple
 
 import numpy as np
-import scipy.optimize
-import scipy.sparse
+import scipy
 import torch
 
 import knn

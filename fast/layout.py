@@ -12,7 +12,7 @@ Exact identities, each with what it saves where it stands. Imports graph and tra
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse
+import scipy
 import torch
 
 import graph as graphs
@@ -24,7 +24,7 @@ class Snapshot(NamedTuple):
     """One day as `window_of` wants it, see training.Snapshot."""
     graph: graphs.BipartiteGraph
     x: np.ndarray | None            # (N, 37) float32 node features; None: without
-    A_hat: scipy.sparse.csr_matrix  # (N, N)
+    A_hat: "scipy.sparse.csr_matrix"  # (N, N)
     twin: np.ndarray                # (N,) int64 a node with the same GCN output, see `twins`
     Ax: torch.Tensor | None         # (N + 1, 37): A_hat x, and the zero row of absent nodes; None: no features
     row: np.ndarray | None = None   # (N,) int64 without features: row of each node in the NodeTable

@@ -13,7 +13,7 @@ rows every rank computes; the shares' gradients add up in `Adam.step`. Imports g
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse
+import scipy
 import torch
 
 import fast.adam

@@ -24,7 +24,7 @@ Decided here:
   - Captures may follow one another in a stream, of any kinds, as `cat` joins them, also behind one that is cut.
   - More than a million microseconds in most of the first records are nanoseconds under the wrong magic.
 
-The one Python loop over packets steps from record to record. Imports the standard library, numpy, and of this room
+A Python loop steps over records where it takes one. Imports the standard library, numpy, and of this room
 links and sieve.
 """
 
@@ -40,6 +40,7 @@ from traces.sieve import leave_out, refuse, tcp_packets
 CHUNK_BYTES = 4 << 20  # read at a time; what is computed from it stays in the processor's cache
 FIRST_BYTES = 1 << 16  # read first of a capture behind another one: there may be many small ones
 MAX_RECORD = 262_144  # bytes of a captured packet, libpcap's own limit
+MOST_SINGLE = 1024  # records that are stepped over one by one, until those that are likely are looked at again
 MAX_BLOCK = 16 << 20  # bytes of a pcapng block: those that hold no packet (names, keys) may be long
 MAX_INTERFACES = 65_536
 END_OF_TIME = 253_402_300_800  # the year 10000
@@ -152,10 +153,10 @@ def _read_pcap(source, name, head, sieve, skip, reject, warn):
     while (more := source.chunk()) or data:
         data = b"".join((data, more, PADDING))
         size = len(data) - len(PADDING)
-        positions, at, corrupt = _walk_records(data, size, order, header)
+        position, at, corrupt = _walk_records(data, size, order, header)
         broken = corrupt or (at < size and not more)
-        wait = positions[-LOOK_BACK:][0] if more and positions and not corrupt else at  # for what follows the records
-        array, position = np.frombuffer(data, np.uint8), np.array(positions, np.int64)
+        wait = int(position[-LOOK_BACK:][0]) if more and position.size and not corrupt else at  # for what follows them
+        array = np.frombuffer(data, np.uint8)
         fields = gather(array, position, record)
         wrong = fields["fraction"] > units  # a whole unit comes of rounding
         odd = wrong | (fields["captured"] > fields["length"]) | ((fields["captured"] == 0) & (fields["seconds"] != 0))
@@ -198,16 +199,44 @@ def _read_pcap(source, name, head, sieve, skip, reject, warn):
 
 
 def _walk_records(data, size, order, header):
-    """Step through the whole records of ``data[:size]``: their offsets, that where the walk stopped, and whether the
-    length of the record there is absurd."""
-    at, positions, word = 0, [], struct.Struct(order + "I").unpack_from
-    while at + header <= size:
-        captured = word(data, at + 8)[0]
-        if captured > MAX_RECORD or at + header + captured > size:
-            return positions, at, captured > MAX_RECORD
-        positions.append(at)
-        at += header + captured
-    return positions, at, False
+    """Step through the whole records of ``data[:size]``: their offsets, (records,) int64, that where the walk stopped,
+    and whether the length of the record there is absurd.
+
+    A record most likely begins where the two upper bytes of the first one's seconds come again, which stay for 18
+    hours. Where records lead from one such place to the next they are taken at once, elsewhere one by one, and more and
+    more before the places are looked at again.
+    """
+    places, straight = _likely_records(data, size, order, header)
+    bends = np.append(np.flatnonzero(~straight), len(places) - 1)
+    at, found, word, single = 0, [], struct.Struct(order + "I").unpack_from, 1
+    while True:
+        i = np.searchsorted(places, at)
+        single = min(2 * single, MOST_SINGLE)
+        if i < len(places) and places[i] == at:
+            last = bends[np.searchsorted(bends, i)]
+            found.append(places[i:last])
+            at, single = int(places[last]), 1 if last - i > MOST_SINGLE else single
+        one_by_one = []
+        for _ in range(single):
+            captured = word(data, at + 8)[0] if at + header <= size else 0
+            if at + header + captured > size or captured > MAX_RECORD:
+                return np.concatenate([*found, one_by_one]).astype(np.int64), at, captured > MAX_RECORD
+            one_by_one.append(at)
+            at += header + captured
+        found.append(one_by_one)
+
+
+def _likely_records(data, size, order, header):
+    """Places in ``data[:size]`` that look like records' beginnings, ascending, and from which of them but the last a
+    record leads to the next."""
+    buf, upper, lower = np.frombuffer(data, np.uint8), *((3, 2) if order == "<" else (0, 1))
+    count = max(0, size - header + 1)
+    likely = buf[upper:][:count] == buf[upper]
+    likely &= buf[lower:][:count] == buf[lower]
+    few = np.count_nonzero(likely) <= count // header       # else no records', but zeros of a clock that was not set
+    places = np.flatnonzero(likely) if few else np.empty(0, np.int64)
+    captured = gather(buf, places + 8, np.dtype(order + "u4")).astype(np.int64)
+    return places, (np.diff(places) == (captured + header)[:-1]) & (captured[:-1] <= MAX_RECORD)
 
 
 def _next_capture(data, position, odd, at, size, broken):

@@ -40,6 +40,7 @@ DOTS = np.zeros(1 << 16, np.int16)  # three bits of 16 -> which, the first in th
 for a, b, c in combinations(range(16), 3):
     DOTS[1 << a | 1 << b | 1 << c] = a | b << 4 | c << 8
 POWERS = 10.0 ** np.arange(20)
+PAIRS = (10, 8, 0x00FF00FF00FF00FF), (100, 16, 0x0000FFFF0000FFFF), (10_000, 32, 0xFFFFFFFF)  # see `eight`
 
 
 def codes(text):
@@ -169,11 +170,14 @@ def eight(words, at, width):
     word <<= (64 - 8 * width).astype(np.uint64)  # the last digit to the highest byte, zeros below the first
     good = ((word + 0x7676767676767676) | word) & 0x8080808080808080 == 0  # each byte below 10
     good &= (width > 0) & (width <= 8)
-    for scale, shift, lanes in ((10, 8, 0x00FF00FF00FF00FF), (100, 16, 0x0000FFFF0000FFFF), (10_000, 32, 0xFFFFFFFF)):
+    widest = width.max(initial=0)
+    rounds, empty = (1, 48) if widest <= 2 else (2, 32) if widest <= 4 else (3, 0)  # bits below the number
+    for scale, shift, lanes in PAIRS[:rounds]:
         right = word >> shift
         word *= scale
         word += right
         word &= lanes
+    word >>= empty
     return word.view(np.int64), good
 
 
@@ -366,7 +370,7 @@ def destinations(text, start, end, sensors):
 def protocols(text, start, end):
     """Fields that hold a protocol's name or number: TCP, UDP, ICMP, OTHER or NOT_GIVEN, (n,) int64."""
     word = words_of(text, start, end)
-    found = np.where(np.isin(word, TCP_WORDS), TCP, OTHER)
+    found = np.where(among(word, TCP_WORDS), TCP, OTHER)
     rest = np.flatnonzero(found)
     if rest.size:
         word = word[rest]
@@ -413,6 +417,13 @@ def run(buf, at):
             break
         at = at + on
     return at
+
+
+def among(words, known):
+    """Which of the words (n,) are among a few known ones, (n,): as np.isin, with one look where all are alike."""
+    if len(words) and (words == words[0]).all():
+        return np.full(len(words), words[0] in known)
+    return np.isin(words, known)
 
 
 def words_of(text, start, end):

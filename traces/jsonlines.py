@@ -16,6 +16,7 @@ quotes before a colon hold, its path the hash of its own and its parents' names.
 fields, records, stamps, syslog and times.
 """
 
+from functools import cache
 from itertools import combinations, pairwise
 from typing import NamedTuple
 
@@ -69,8 +70,10 @@ def _hash(text, start, end):
     return found
 
 
+@cache
 def _known():
-    """The hashes of all paths that are read, in order, which name each stands for, and the names."""
+    """The hashes of all paths that are read, in order, which name each stands for, and the names; and which first 16
+    bits hashes have, (65536,) booleans. Made once, when the first JSON comes."""
     names = " ".join([*NAMES.values(), *COUNTS, *COUNTS.values(), DAYS, CLOCKS, *MESSAGES, *EVENTS, "flow_id raw_sig"])
     paths = {}
     for name in dict.fromkeys(names.split()):
@@ -92,13 +95,10 @@ def _known():
             for word in path[1:]:
                 found = found * PARENT + word_hash[word]
             hashes.setdefault(int(found), name)
-    order, meanings = sorted(hashes), list(dict.fromkeys(hashes.values()))
-    return np.array(order, np.uint64), np.array([meanings.index(hashes[key]) for key in order]), meanings
-
-
-HASHES, WHICH, MEANINGS = _known()
-MAYBE = np.zeros(1 << 16, bool)  # the first 16 bits of all hashes
-MAYBE[(HASHES >> np.uint64(48)).astype(np.int64)] = True
+    order, meanings = np.array(sorted(hashes), np.uint64), list(dict.fromkeys(hashes.values()))
+    maybe = np.zeros(1 << 16, bool)
+    maybe[(order >> np.uint64(48)).astype(np.int64)] = True
+    return order, np.array([meanings.index(hashes[key]) for key in order.tolist()]), meanings, maybe
 
 
 def read_json(stream, name, skip, reject, sensors, near, latest=np.inf, warn=lambda _: None):
@@ -318,19 +318,20 @@ def _places(text, keys, rows):
 
     The first of a name that comes twice in an object counts. An object or an array is no value.
     """
-    some = np.flatnonzero(MAYBE[(keys.path >> np.uint64(48)).astype(np.int64)])
+    hashes, meaning, names, maybe = _known()
+    some = np.flatnonzero(maybe[(keys.path >> np.uint64(48)).astype(np.int64)])
     some = some[keys.types[keys.closing[some] + 1] != OPEN]
     path = keys.path[some]
-    which = np.searchsorted(HASHES, path).clip(0, len(HASHES) - 1)
-    hit = HASHES[which] == path
-    some, which = some[hit][::-1], WHICH[which[hit]][::-1]
+    which = np.searchsorted(hashes, path).clip(0, len(hashes) - 1)
+    hit = hashes[which] == path
+    some, which = some[hit][::-1], meaning[which[hit]][::-1]
     value, value_end = _values(text.buf, keys, keys.closing[some])
     row, places = np.searchsorted(rows, keys.line[some]), {}
-    for k in np.flatnonzero(np.bincount(which, minlength=len(MEANINGS))):
+    for k in np.flatnonzero(np.bincount(which, minlength=len(names))):
         of_name = np.flatnonzero(which == k)
         start, end = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
         start[row[of_name]], end[row[of_name]] = value[of_name], value_end[of_name]
-        places[MEANINGS[k]] = start, end
+        places[names[k]] = start, end
     return places
 
 

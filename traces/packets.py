@@ -164,11 +164,11 @@ def _later(file, chunks, summary, done):
     """The chunks of a file without the packets of days up to `done`; what it leaves out is counted."""
     last = -1
     for chunk in chunks:
-        day = chunk["time"] // DAY
-        last = max(last, int(day.max()))
-        later = day > done
+        time = chunk["time"]
+        last = max(last, int(time.max() // DAY))
+        later = time >= (done + 1) * DAY
         if not later.all():
-            count = chunk.get("packets", np.ones(len(day), np.int64))
+            count = chunk.get("packets", np.ones(len(time), np.int64))
             summary.skipped[f"of days up to {_date(done)}, the last one done"] += int(count[~later].sum())
             chunk = {name: column[later] for name, column in chunk.items()}
         if later.any():
@@ -189,7 +189,9 @@ def _read_until(file, end, pending, done):
             file.chunks = None
             return
         file.columns |= chunk.keys()
-        days = (chunk["time"] // DAY).astype(np.int64)
+        time, first = chunk["time"], int(chunk["time"].min() // DAY)
+        one_day = first > done and time.max() < (first + 1) * DAY
+        days = np.full(len(time), first) if one_day else (time // DAY).astype(np.int64)  # to divide takes a while
         late = days <= done
         if late.sum() > max(STRAY[0], STRAY[1] * len(late)):
             raise ValueError(
@@ -227,7 +229,7 @@ def _join(chunks, columns):
             lacking = 1 if name == "packets" else 0
             parts = [np.full(n, lacking, dtype) if part is None else part for part, n in zip(parts, lengths)]
             day[name] = np.concatenate(parts, dtype=dtype)
-    if (np.diff(day["time"]) < 0).any():
+    if (day["time"][1:] < day["time"][:-1]).any():
         order = np.argsort(day["time"], kind="stable")
         for name in day:
             day[name] = day[name][order]

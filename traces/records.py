@@ -32,6 +32,7 @@ import numpy as np
 from traces.fields import (
     Check,
     addresses,
+    among,
     codes,
     destinations,
     integers,
@@ -162,11 +163,11 @@ def packets_of(text, field, lines, columns, skip, reject, sensors, warn):
     roles, checks = columns.roles, []
     if "ethtype" in roles:
         ethtype = words_of(text, *field(roles["ethtype"]))
-        checks += [Check(~np.isin(ethtype, ARP), "not IP"), Check(~np.isin(ethtype, IPV6), "IPv6")]
+        checks += [Check(~among(ethtype, ARP), "not IP"), Check(~among(ethtype, IPV6), "IPv6")]
     if "proto" in roles:
         checks += protocol_checks(protocols(text, *field(roles["proto"])), field(roles["proto"]))
     if "direction" in roles:
-        checks.append(Check(~np.isin(words_of(text, *field(roles["direction"])), OUT), "outgoing"))
+        checks.append(Check(~among(words_of(text, *field(roles["direction"])), OUT), "outgoing"))
     kept = sift(checks, lines, text, skip, reject)
     rows = np.flatnonzero(kept)
 

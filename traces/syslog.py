@@ -322,9 +322,10 @@ def _once(text, chunk, starts, src, stops, recent):
     told = [*recent, (text, pair, chunk["time"], starts, src, stops)]
     once, pairs = np.ones(len(pair), bool), np.concatenate([part[1] for part in told])
     ordered = np.sort(pairs)
-    if (ordered[1:] == ordered[:-1]).any():
+    again = ordered[1:][ordered[1:] == ordered[:-1]]
+    if again.size:
         time = np.concatenate([part[2] for part in told])
-        rows = _again(pairs, time)
+        rows = _again(pairs, time, again)
         ends = np.cumsum([len(part[1]) for part in told])
         of_parts = np.split(rows, np.searchsorted(rows, ends[:-1]))
         hashes = [_hashes(part[0], *(places[some - end + len(part[1])] for places in part[3:]))
@@ -334,9 +335,10 @@ def _once(text, chunk, starts, src, stops, recent):
     return once, [(part[0], *(column[-RECENT:] for column in part[1:])) for part in told[-PARTS:]]
 
 
-def _again(pairs, time):
-    """The rows whose pair of hosts and port comes again within TWICE seconds."""
-    order = np.lexsort((time, pairs))
+def _again(pairs, time, again):
+    """The rows whose pair of hosts and port, one of `again` in ascending order, comes again within TWICE seconds."""
+    rows = np.flatnonzero(again[np.searchsorted(again, pairs).clip(max=len(again) - 1)] == pairs)
+    order = rows[np.lexsort((time[rows], pairs[rows]))]
     near = (np.diff(pairs[order]) == 0) & (np.diff(time[order]) <= TWICE)
     return np.sort(order[np.append(near, False) | np.append(False, near)])
 
@@ -356,6 +358,8 @@ def _first_told(packet, prefix, time):
 
 def _hashes(text, starts, src, stops):
     """Of each line, a hash of what stands from `src` on, and one of the letters of the prefix before it."""
+    if not len(src):
+        return (np.empty(0, np.uint64),) * 2
     packet, width = np.zeros(len(src), np.uint64), int((stops - src).max(initial=0))
     for k in range(0, min(width, 512), 8):
         left = (stops - src - k).clip(0, 8)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from traces import captures
 from traces.captures import read_capture
 
 MUTATIONS = int(os.environ.get("MUTATIONS", 2000))  # byte flips per format; a longer run sets it
@@ -603,3 +604,27 @@ def test_real_capture_equals_dpkt():
     assert not skipped and not rejected
     again, _, _ = read(data, chunk_bytes=10_000)
     assert rows(again) == rows(columns)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("times", ["within an hour", "over days"])
+@pytest.mark.parametrize("inside", [b"", b"\xaf\x61", b"\x61\xaf"])
+def test_records_are_found_as_by_stepping_from_one_to_the_next(order, times, inside):
+    """Whatever stands in the packets, and wherever the bytes end: records' offsets are those of the plain loop."""
+    rng = np.random.default_rng(0)
+    seconds = 0x61AF0000 + np.sort(rng.integers(0, 3600 if times == "within an hour" else 10**6, 5000))
+    sizes = rng.integers(0, 90, 5000)
+    data = b"".join(struct.pack(order + "4I", second, 5, size, size) + (inside * 45 + rng.bytes(90))[:size]
+                    for second, size in zip(seconds.tolist(), sizes.tolist()))
+    for cut in (len(data), len(data) - 1, 70_001, 15, 0):
+        at, expected = 0, []
+        while at + 16 <= cut and at + 16 + (size := struct.unpack_from(order + "I", data, at + 8)[0]) <= cut:
+            expected.append(at)
+            at += 16 + size
+        found, end, corrupt = captures._walk_records(data[:cut] + bytes(128), cut, order, 16)
+        assert (found.tolist(), end, corrupt) == (expected, at, False)
+    broken = bytearray(data)
+    where = 16 * 3000 + int(sizes[:3000].sum())
+    struct.pack_into(order + "I", broken, where + 8, captures.MAX_RECORD + 1)
+    found, end, corrupt = captures._walk_records(bytes(broken) + bytes(128), len(data), order, 16)
+    assert (len(found), end, corrupt) == (3000, where, True)
