@@ -4,10 +4,10 @@
     python benchmarks/bench_million.py [--hosts N ...] [--days D] [--threads T] [--all-pairs] [--campaigns]
 
 N hosts, about, are as many synthetic months of other seeds as that takes, up to scale 10 each. A month's day is made
-and counted at a time, as one of several processes would its share: memory does not hold 10^8 packets more than once, and
-a host's features come from its own packets alone. All else, from the ranks on, sees all hosts. The earlier days enter
-the memory of steady behaviour, the last one is timed. --all-pairs: neighbours by fast.neighbours, unpruned, as well;
---campaigns: these too. Each size in a process of its own; its peak memory is what it had used when a part was done.
+and counted at a time, as each of several processes does its share: 10^8 packets twice are more than memory holds, and a
+host's features come from its own packets alone. All else, from the ranks on, sees all hosts. The earlier days enter the
+memory of steady behaviour, the last one is timed. --all-pairs: neighbours by fast.neighbours, unpruned, as well;
+--campaigns: these too. Of several sizes each has a process of its own, so that its peak memory is its own.
 """
 
 import argparse

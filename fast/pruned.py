@@ -22,7 +22,8 @@ FROM = 30_000    # rows: of fewer, all pairs are multiplied
 SIZE = 384       # rows of a block at most, and half of that at least
 AT_ONCE = 16     # blocks whose bounds are computed at once, by the bars as they are then
 SAMPLE = 128     # rows by which it is told whether pruning pays
-WORTH = 0.25     # of the pairs of a row and a block, the share up to which it does
+WORTH = 0.3      # of the pairs of a row and a block, the share within reach up to which it does
+CLOSE = 8        # times k: similarities of a row that are to be taken again, up to which it does
 
 
 @torch.no_grad()
@@ -103,14 +104,13 @@ def at_most(f, centre, least, slack):
 
 def pays(f, k, centre, least, slack):
     """Whether a sample of the rows has few blocks within reach, and few rows so near its bar that it must be told."""
-    within, close = 0, 0
-    for rows in f[:: -(-len(f) // SAMPLE)].split(16):
+    sample, within, close = f[:: -(-len(f) // SAMPLE)], 0, 0
+    for rows in sample.split(16):
         s = rows @ f.T
         bar = s.topk(k + 1, dim=1)[0][:, -1:]               # a row is among its own
-        within += (at_most(rows, centre, least, slack) >= bar - slack).sum(1).double().mean() / len(centre)
-        close += (s >= bar - 2 * slack).sum(1).double().mean()
-    parts = -(-len(f[:: -(-len(f) // SAMPLE)]) // 16)
-    return within <= WORTH * parts and close <= 8 * (k + 1) * parts
+        within += (at_most(rows, centre, least, slack) >= bar - slack).count_nonzero()
+        close += (s >= bar - 2 * slack).count_nonzero()
+    return bool(within <= WORTH * len(sample) * len(centre) and close <= CLOSE * (k + 1) * len(sample))
 
 
 def reached(f, centre, least, bar, slack):
