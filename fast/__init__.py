@@ -4,6 +4,7 @@
     models.py      the embedders and the link predictor: same parameters, same state_dict, another forward
     layout.py      days and windows as they take them: only what day t needs of each earlier day
     neighbours.py  nearest neighbours: by symmetry, and by groups of which only the maxima are looked at
+    pruned.py      the same of many rows: without the blocks that no neighbour can be in
     features.py    the 37 features of many packets, with fewer trips to memory
     adam.py        Adam without most of a second of imports
     precision.py   exact products by the quicker library; bfloat16 and TF32 where the machine has them, if asked for
@@ -15,7 +16,7 @@ saves. Imports the flat files; alone.py also beyond and traces.
 
 from fast.adam import Adam
 from fast.features import node_features
-from fast.neighbours import nearest
 from fast.network import Network
+from fast.pruned import nearest
 
 __all__ = ["Adam", "Network", "nearest", "node_features"]

@@ -179,6 +179,16 @@ def merge(row, number, value, first, similarity, neighbours):
     """
     if not len(row):
         return
+    gain, values, numbers = laid_out(row, number + first, value, similarity, neighbours)
+    similarity[gain], chosen = top(values, similarity.shape[1])
+    neighbours[gain] = numbers.gather(1, chosen)
+
+
+def laid_out(row, number, value, similarity, neighbours):
+    """The rows that gain entries (row, number, value), by row, each with its top k so far and then its entries.
+
+    Returns (gain (rows,), values (rows, width), numbers (rows, width)); values are -inf where a row has fewer.
+    """
     k = similarity.shape[1]
     gain, count = torch.unique_consecutive(row, return_counts=True)
     width = k + int(count.max())
@@ -187,9 +197,8 @@ def merge(row, number, value, first, similarity, neighbours):
     at += (line * width + k - count.cumsum(0) + count).repeat_interleave(count)
     values, numbers = similarity.new_full((len(gain), width), -torch.inf), neighbours.new_zeros(len(gain), width)
     values[:, :k], numbers[:, :k] = similarity[gain], neighbours[gain]
-    values.view(-1)[at], numbers.view(-1)[at] = value, number + first
-    similarity[gain], chosen = top(values, k)
-    neighbours[gain] = numbers.gather(1, chosen)
+    values.view(-1)[at], numbers.view(-1)[at] = value, number
+    return gain, values, numbers
 
 
 def folded(maxima, k, dim):
