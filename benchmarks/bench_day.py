@@ -225,12 +225,12 @@ def compare(name, arguments, before, folder, repeats, state=None):
     runs = {clone: [] for clone in clones}
     for turn in range(repeats):
         for clone in clones[:: 1 if turn % 2 else -1]:
-            runs[clone].append(run(clone, given(arguments, folder, state), folder / "out")[0])
+            runs[clone].append(run(clone, given(arguments, folder, state, clone), folder / "out")[0])
     for clone in clones:
         seconds, processor, peak = map(statistics.median, zip(*runs[clone]))
         print(f"{name:26}{seconds:6.2f} s, {processor:5.2f} s of the processor, {peak:.2f} GB"
               f"{', before' if clone == before else ''}", flush=True)
-        _, spent = run(clone, given(arguments, folder, state), folder / "out", parts=True)
+        _, spent = run(clone, given(arguments, folder, state, clone), folder / "out", parts=True)
         whole = spent.pop("all")
         rest = whole - sum(spent.values())                  # less than none where parts ran side by side
         spent["the rest" if rest >= 0 else "side by side"] = rest
@@ -242,11 +242,11 @@ def compare(name, arguments, before, folder, repeats, state=None):
         print(f"    of before: {wall:.2f} of the time, {processor:.2f} of the processor's, {peak:.2f} of the memory")
 
 
-def given(arguments, folder, state):
-    """The arguments of one run, which goes on from a fresh copy of the state."""
+def given(arguments, folder, state, clone):
+    """The arguments of one run, which goes on from a fresh copy of the checkout's own state: versions differ."""
     if not state:
         return arguments
-    shutil.copy(state, folder / "state")
+    shutil.copy(folder / f"{state}.{clone.name}", folder / "state")
     return [*arguments, "--state", folder / "state"]
 
 
@@ -280,9 +280,11 @@ def main():
             elsewhere.join()
         for model in args.models:
             common = ["--labels", folder / "labels.csv", "--train-days", "5", *MODELS[model]]
-            state = folder / f"state.{model}"
-            if not state.exists():
-                run(HERE, ["--input", folder / "before", *common, "--state", state], folder / "out")
+            state = f"state.{model}"
+            for clone in filter(None, (HERE, before)):
+                own = folder / f"{state}.{clone.name}"
+                if not own.exists():
+                    run(clone, ["--input", folder / "before", *common, "--state", own], folder / "out")
             for name in args.formats:
                 compare(f"{name}, {model}", ["--input", folder / FORMATS[name], *common], before, folder,
                         args.repeats, state)
