@@ -30,9 +30,6 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(HERE))
-
-from traces import synthetic
 
 BEFORE = 6  # days that the state has seen
 MODELS = {"features": ("--model", "features", "--steady"), "i-gcn-gru": ("--model", "i-gcn-gru")}
@@ -127,6 +124,8 @@ def write_log(path, day):
 
 def make_inputs(folder, scale, formats):
     """Write the labels, the days before as captures, and the day in each of the formats."""
+    sys.path.insert(0, str(HERE))                           # not in the process that a checkout's modules run in
+    from traces import synthetic
     addresses, codes, names = synthetic.ground_truth(scale)
     with open(folder / "labels.csv", "w") as file:
         file.write("src_ip,label\n")

@@ -63,7 +63,7 @@ def packed(days, about):
     text = json.dumps({**header(days, about), "columns": places}, ensure_ascii=False, allow_nan=False,
                       separators=(",", ":")).encode(errors="replace")  # a file's name may be no UTF-8
     text = text.ljust(whole_words(len(text)))
-    squeeze = zlib.compressobj(9, wbits=-15)
+    squeeze = zlib.compressobj(wbits=-15)
     parts = [len(text).to_bytes(4, "little"), text,
              *(column.tobytes().ljust(whole_words(column.nbytes), b"\0") for column in columns.values())]
     return b"".join([*map(squeeze.compress, parts), squeeze.flush()])

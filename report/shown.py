@@ -84,7 +84,8 @@ def day_with_map(told, hosts, packets, port, found, scored, codes, earlier, seed
     news = np.zeros(len(hosts), bool) if news is None else news
     keep = kept(hosts, news | most(surprise))
     start = torch.from_numpy(places_before(earlier, hosts[keep]))
-    place = layout(found.X[torch.from_numpy(keep).to(found.X.device)], start, seed, nearest=nearest).numpy()
+    x = found.X[torch.from_numpy(keep).to(found.X.device)].float()  # of a map nobody sees more
+    place = layout(x, start, seed, nearest=nearest).numpy()
     near = np.full((len(keep), NEAR), NO_HOST, np.uint32)
     similarity = np.zeros((len(keep), NEAR), np.uint8)
     k = min(NEAR, found.neighbours.shape[1])

@@ -126,13 +126,13 @@ def test_sources_ask_for_nothing():
 
 
 def test_a_month_of_7500_hosts_a_day_is_8_megabytes():
-    """Numbers that do not repeat, 31 days: the size that the page must not exceed."""
+    """Numbers that do not repeat, 30 days: the size that the page must not exceed."""
     generator, days = np.random.default_rng(0), []
     everyone = np.unique(generator.integers(0, 1 << 32, 60_000, dtype=np.uint32))
 
     def numbers(high, shape, kind):
         return generator.integers(0, high, shape).astype(kind)
-    for t in range(31):
+    for t in range(30):
         host, m = np.sort(generator.choice(everyone, 7500, replace=False)), 7500
         days.append(shown.Shown({"date": f"2022-01-{t + 1:02}", "hosts": m, "groups": [{}], "heat": {}}, host,
                                 numbers(80, m, np.uint8), numbers(2500, (m, 3), np.int32),
