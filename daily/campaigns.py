@@ -5,7 +5,7 @@
 
 A campaign keeps its number as long as its hosts say so: today's groups and the campaigns of the last days are matched
 one to one so that they share as many hosts as possible. A number is never given twice.
-Imports beyond.campaigns, beyond.partitions, knn, report.files, numpy, scipy and torch.
+Imports beyond.campaigns, beyond.partitions, knn, report, numpy, scipy and torch.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ import torch
 import knn
 from beyond import campaigns, partitions
 from daily.hosts import date
-from report import files
+from report import files, shown
 
 CAMPAIGN_COLUMNS = ("date,campaign,event,from,hosts,hosts_new,hosts_lost,packets,ports,apart,subnets,labels,predicted,"
                     "agreement,cohesion,first_seen,days")
@@ -181,7 +181,7 @@ class Appearance(NamedTuple):
 def appearance(graph, found, label, news, names):
     """The Appearance of the day's campaigns, from its graph, embeddings and labels."""
     columns = []
-    per_port = packets_of(graph, label)
+    per_port, _ = shown.packets_by_group(graph, label, int(label.max(initial=-1)) + 1)
     everywhere = np.bincount(graph.edge_port, graph.weight, minlength=len(graph.ports))
     labels, cohesion = found.labels.cpu().numpy(), cohesions(found.X, label)
     for i in range(len(news.number)):
@@ -189,19 +189,11 @@ def appearance(graph, found, label, news, names):
             columns.append([""] * len(Appearance._fields))
             continue
         inside = label == i
-        here = per_port[i].toarray().ravel()
+        here = per_port[[i]].toarray().ravel()
         columns.append([f"{int(here.sum())}", *ports_of(graph.ports, here, everywhere - here),
                         str(len(np.unique(found.hosts[inside] >> 8))), *labels_of(labels[inside], names),
                         f"{cohesion[i]:.4f}"])
     return Appearance(*map(list, zip(*columns))) if columns else Appearance(*([] for _ in Appearance._fields))
-
-
-def packets_of(graph, label):
-    """Packets of each campaign to each port, (c, n_ports) CSR; label (n_hosts,)."""
-    group = label[graph.edge_host]
-    edges = group >= 0
-    return scipy.sparse.coo_matrix((graph.weight[edges], (group[edges], graph.edge_port[edges])),
-                                   shape=(int(label.max(initial=-1)) + 1, len(graph.ports))).tocsr()
 
 
 def ports_of(ports, here, elsewhere):

@@ -83,15 +83,16 @@ class Outputs(contextlib.ExitStack):
     def heat(self, day, groups):
         """shown.heat_of the day, of all processes' hosts: a row for each class, and for the largest campaigns."""
         names, ports = self.truth.names, day.graph.ports
-        packets, n_hosts = map(self.way.total, shown.packets_by_group(day.graph, day.labels.cpu().numpy(), len(names)))
-        classes = [(names[c], n_hosts[c], packets[c].numpy()) for c in [*range(1, len(names)), 0] if n_hosts[c]]
+        packets, n_hosts = shown.packets_by_group(day.graph, day.labels.cpu().numpy(), len(names))
+        packets, n_hosts = self.way.total(packets.toarray()), self.way.total(n_hosts)
+        classes = [(names[c], n_hosts[c], packets[c]) for c in [*range(1, len(names)), 0] if n_hosts[c]]
         if groups is None:
             return shown.heat_of(ports, classes)
         number, group = np.unique(groups.number, return_inverse=True)  # of several processes there are no campaigns
         packets, n_hosts = shown.packets_by_group(day.graph, group, len(number))
-        largest = [c for c in n_hosts.argsort(descending=True, stable=True).tolist() if number[c] > 0]
-        return shown.heat_of(ports, classes, [(int(number[c]), n_hosts[c], packets[c].numpy())
-                                              for c in largest[: shown.HEAT_ROWS]])
+        largest = [c for c in np.argsort(-n_hosts, kind="stable").tolist() if number[c] > 0][: shown.HEAT_ROWS]
+        return shown.heat_of(ports, classes, [(int(number[c]), n_hosts[c], row)
+                                              for c, row in zip(largest, packets[largest].toarray())])
 
     def show(self, day, told, everyone, of_hosts, found, scored, groups, changed):
         """Put the day on the page, from which the days go that it has no room for."""

@@ -4,8 +4,8 @@
     "fast"    TF32 on a GPU; on a CPU what oneDNN makes of PyTorch's "medium": factors rounded to bfloat16
 
 On a CPU oneDNN rounds only where the processor has instructions for such products; elsewhere "medium" products are
-full ones. PyTorch's own library, MKL, leaves AVX-512 unused on processors that are not Intel's: there oneDNN's full
-products take half the time. Imports torch.
+full ones. PyTorch's own library, MKL, leaves AVX-512 unused on AMD's processors: there oneDNN's full products take
+half the time. Imports torch.
 """
 
 import contextlib
@@ -46,18 +46,18 @@ def chosen(name, device):
 
 
 def full_by_onednn():
-    """Whether full float32 products on this CPU go to oneDNN: it has AVX-512, another maker than Intel, and no
-    instructions for which oneDNN would round."""
-    return torch.backends.cpu.get_cpu_capability() == "AVX512" and not made_by_intel() and medium_is_full()
+    """Whether full float32 products on this CPU go to oneDNN: it is AMD's, has AVX-512 and no instructions for which
+    oneDNN would round."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and made_by_amd() and medium_is_full()
 
 
 @functools.cache
-def made_by_intel():
-    """Whether MKL takes this CPU for one of its maker's; where nobody says who made it, it does."""
+def made_by_amd():
+    """Whether this CPU is AMD's, whose AVX-512 MKL leaves unused; no, where nobody says who made it."""
     try:
-        return "AuthenticAMD" not in Path("/proc/cpuinfo").read_text("utf-8", "replace")
+        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text("utf-8", "replace")
     except OSError:
-        return True
+        return False
 
 
 @functools.cache

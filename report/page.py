@@ -23,8 +23,7 @@ from report import files, shown
 WEB = Path(__file__).resolve().parent / "web"
 SCRIPTS = ("data.js", "dom.js", "state.js", "signs.js", "map.js", "steer.js", "news.js", "hosts.js", "campaigns.js",
            "ports.js", "activity.js", "quality.js", "main.js")
-POLICY = ("default-src 'none'; script-src {script}; style-src {style}; img-src data:; base-uri 'none'; "
-          "form-action 'none'")
+POLICY = "default-src 'none'; script-src {script}; style-src {style}; base-uri 'none'; form-action 'none'"
 
 
 def write(path, days, about):
@@ -85,7 +84,7 @@ def header(days, about):
         row, on_map = row + len(day.host), on_map + len(day.place)
     hosts = sum(day.told["hosts"] - len(day.host) for day in days)
     rest = {name: value for name, value in about.items() if name != "other_days"}
-    return {"version": 1, **rest, "left_out": {"days": about["other_days"], "hosts": hosts},
+    return {"version": 1, **rest, "room": shown.HOSTS, "left_out": {"days": about["other_days"], "hosts": hosts},
             "ports": ports_of(days).tolist(), "days": told}
 
 

@@ -2,7 +2,7 @@
 
 A page has room for HOSTS hosts a day and ROWS rows in all. Of a day with more, those that are news are kept and then
 the hosts that come first by a hash of their address: the same ones day after day, a fair sample.
-Imports beyond.layout, numpy and torch.
+Imports beyond.layout, numpy, scipy and torch.
 """
 
 import json
@@ -10,6 +10,7 @@ from datetime import date
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 import torch
 
 from beyond.layout import layout
@@ -152,14 +153,15 @@ def of_graph(graph):
 
 
 def packets_by_group(graph, group, n_groups):
-    """Packets of each group of hosts to each port, and hosts of each: (n_groups, n_ports) and (n_groups,) float64
-    tensors. group (n_hosts,) int64 of the graph's hosts, -1: in none."""
+    """Packets of each group of hosts to each port, and hosts of each: (n_groups, n_ports) CSR and (n_groups,) int64.
+
+    group (n_hosts,) int64 of the graph's hosts, -1: in none.
+    """
     of_edge = group[graph.edge_host]
     edges = of_edge >= 0
-    at = of_edge[edges] * len(graph.ports) + graph.edge_port[edges]
-    packets = np.bincount(at, graph.weight[edges], minlength=n_groups * len(graph.ports))
-    hosts = np.bincount(group[group >= 0], minlength=n_groups)
-    return torch.from_numpy(packets.reshape(n_groups, -1)), torch.from_numpy(hosts.astype(np.float64))
+    packets = scipy.sparse.coo_array((graph.weight[edges], (of_edge[edges], graph.edge_port[edges])),
+                                     shape=(n_groups, len(graph.ports))).tocsr()
+    return packets, np.bincount(group[group >= 0], minlength=n_groups)
 
 
 def heat_of(ports, classes, campaigns=()):

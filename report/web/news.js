@@ -39,7 +39,8 @@ function drawRead() {
   const {days, hosts} = run.left_out;
   if (days) lines.push(make("li", {}, `${counted(days, "other day")} ${days === 1 ? "is" : "are"} not on this page.`));
   if (hosts) {
-    lines.push(make("li", {}, `${counted(hosts, "host")} counted but not drawn: the page has room for 10,000 a day.`));
+    const room = `the page has room for ${count(run.room)} a day`;
+    lines.push(make("li", {}, `${counted(hosts, "host")} counted but not drawn: ${room}.`));
   }
   const first = make("ul", {}, lines.slice(0, 6));
   const more = lines.length > 6 && make("details", {}, make("summary", {}, `${count(lines.length - 6)} more`),

@@ -65,14 +65,14 @@ def test_full_products_round_no_factor(n, width):
     torch.testing.assert_close(product.double(), a.double() @ b.double().T, rtol=0, atol=5e-6)
 
 
-@pytest.mark.parametrize(("device", "full", "capability", "intel", "setting"), [
-    ("cpu", True, "AVX512", False, "medium"), ("cpu", False, "AVX512", False, "highest"),
-    ("cpu", True, "AVX512", True, "highest"), ("cpu", True, "AVX2", False, "highest"),
-    ("cuda", True, "AVX512", False, "highest")])
-def test_who_multiplies_in_full(monkeypatch, device, full, capability, intel, setting):
+@pytest.mark.parametrize(("device", "full", "capability", "amd", "setting"), [
+    ("cpu", True, "AVX512", True, "medium"), ("cpu", False, "AVX512", True, "highest"),
+    ("cpu", True, "AVX512", False, "highest"), ("cpu", True, "AVX2", True, "highest"),
+    ("cuda", True, "AVX512", True, "highest")])
+def test_who_multiplies_in_full(monkeypatch, device, full, capability, amd, setting):
     """oneDNN where MKL leaves AVX-512 unused and oneDNN rounds nothing; else PyTorch's own library."""
     monkeypatch.setattr(precision, "medium_is_full", lambda: full)
-    monkeypatch.setattr(precision, "made_by_intel", lambda: intel)
+    monkeypatch.setattr(precision, "made_by_amd", lambda: amd)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     with precision.matmul_precision("exact", torch.device(device)):
         assert torch.get_float32_matmul_precision() == setting

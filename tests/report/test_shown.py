@@ -142,7 +142,7 @@ def test_which_groups_send_to_which_ports(graph):
     """Shares in thousandths, in columns by port number; hosts in no group do not count."""
     packets, hosts = shown.packets_by_group(graph, np.array([0, 1, -1]), 2)
     assert hosts.tolist() == [1, 1] and packets.sum(1).tolist() == [60, 120]
-    heat = shown.heat_of(graph.ports, [("a", 1, packets[0].numpy())], [(7, 1, packets[1].numpy())])
+    heat = shown.heat_of(graph.ports, [("a", 1, packets.toarray()[0])], [(7, 1, packets.toarray()[1])])
     assert heat == {"ports": [22, 23, 80, 443, 65536], "classes": [["a", 1, [0, 667, 333, 0, 0]]],
                     "campaigns": [[7, 1, [250, 0, 250, 250, 250]]]}
     assert shown.heat_of(graph.ports, []) == {"ports": [], "classes": [], "campaigns": []}
