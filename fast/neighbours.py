@@ -1,9 +1,10 @@
 """knn.nearest with less to look at: the same neighbours from the same products.
 
-Where rows are searched among themselves, two blocks are multiplied once, for the rows of both. Of the products only the
-maxima of groups are looked at, then the members of those groups whose maximum reaches the row's bar, and only those
-members are sorted that reach it themselves. Imports knn, numpy (on a CPU its sort and its search for places use the
-vector unit, 5 to 30 times as fast as torch's) and torch.
+A tile of similarities stays in the cache while it is looked at. Of it only the maxima of groups are looked at, then the
+members of those groups whose maximum reaches the row's bar, and only those members are sorted that reach it themselves.
+Where rows are searched among themselves, two blocks are multiplied once, for the rows of both. Imports knn,
+fast.precision, numpy (on a CPU it compares, selects and sorts with the vector unit, 3 to 30 times as fast as torch) and
+torch.
 """
 
 from typing import NamedTuple
@@ -19,11 +20,11 @@ class Blocks(NamedTuple):
     """How much is worked on at once on a device."""
     queries: int     # rows of a block of queries
     candidates: int  # rows of a block of x
-    itself: int      # rows of either, where x is searched among itself
+    itself: int      # rows of either, where two blocks are multiplied once
     product: int     # similarities of one matrix product: what a cache holds
 
 
-BLOCKS = {"cpu": Blocks(1024, 2048, 2048, 1 << 19), "cuda": Blocks(8192, 65536, 16384, 1 << 29)}
+BLOCKS = {"cpu": Blocks(1024, 8192, 2560, 1 << 20), "cuda": Blocks(8192, 65536, 16384, 1 << 29)}
 
 
 def sizes_on(device):
@@ -31,167 +32,192 @@ def sizes_on(device):
     return BLOCKS["cpu" if device.type == "cpu" else "cuda"]
 
 
-FEW = 8   # neighbours; for more, groups are smaller and blocks of candidates longer: fewer are looked into in vain
+FEW = 8   # neighbours: of more, what a block lets through for its columns costs more than multiplying it again
 MANY = 4  # times k groups of a row: more are not looked into before its bar is raised
+LANES = 16  # groups of a block are a multiple of it: what a vector unit reduces at once
 
 
 def group_for(k):
-    """Consecutive rows whose similarities are reduced to their maximum: fewer where many groups are looked into."""
-    return 16 if k <= FEW else 8
+    """Consecutive rows whose similarities are reduced to their maximum: 1 where many groups would be looked into."""
+    return 16 if k <= FEW else 1
 
 
 @torch.no_grad()
 def nearest(x, k, queries=None, query_block=None, block=None):
-    """As knn.nearest; blocks that are None are those of BLOCKS.
+    """As knn.nearest; blocks that are None are those of BLOCKS. Memory: one product, and what it lets through.
 
-    Memory: query_block x block similarities. Where x is searched among itself both blocks are of `block` rows.
+    Where few neighbours are searched among x itself, two blocks of `block` rows are multiplied once, for both.
     """
     sizes, itself = sizes_on(x.device), queries is None
-    query_block = (sizes.queries if k <= FEW else sizes.queries // 2) if query_block is None else query_block
+    once = itself and k <= FEW
     if block is None:
-        block = sizes.itself if itself else sizes.candidates if k <= FEW else sizes.candidates * 2
+        block = evenly(len(x), sizes.itself if once else sizes.candidates if k <= FEW else 2 * sizes.candidates)
+    query_block = sizes.queries if query_block is None else query_block
     knn.check(x, k, queries, query_block, block)
-    query_block = block if itself else query_block
+    query_block = block if once else query_block
     queries = knn.unit(x if itself else queries)
     k = max(0, min(k, len(x) - itself))
     similarity = queries.new_full((len(queries), k), torch.finfo(queries.dtype).min)
     neighbours = torch.zeros(len(queries), k, dtype=torch.int64, device=x.device)
-    with precision.matmul_precision("exact", x.device):
-        search(x, queries, itself, query_block, block, similarity, neighbours)
+    if k:
+        with precision.matmul_precision("exact", x.device):
+            search(x, queries, itself, once, query_block, block, similarity, neighbours)
     return similarity, neighbours
 
 
-def search(x, queries, itself, query_block, block, similarity, neighbours):
+def search(x, queries, itself, once, query_block, block, similarity, neighbours):
     """Fill similarity, neighbours (queries, k) with each query's k nearest of x, or of the other queries (`itself`).
 
-    x as `nearest` got it; queries of length 1.
+    x as `nearest` got it; queries of length 1. `once`: of two blocks of them s[i, j] is taken for s[j, i] as well.
     """
     k = similarity.shape[1]
     group = group_for(k)
-    buffer = queries.new_empty(whole(min(block, len(x)), group) * whole(min(query_block, len(queries)), group))
-    for c in range(0, len(x) if k else 0, block):
+    width = whole(min(block, len(x)), group * LANES)
+    tile = whole(min(query_block, max(1, sizes_on(x.device).product // width)), group)
+    buffer = queries.new_empty(tile, width)                 # one for all products: new memory is slow
+    for c in range(0, len(x), block):
         candidates = queries[c : c + block] if itself else knn.unit(x[c : c + block])
-        columns = by_groups(candidates, group)
-        for q in range(c if itself else 0, len(queries), query_block):
-            query, further = queries[q : q + query_block], itself and q > c
-            s, of_rows, of_columns = similarities(query, columns, len(candidates), group, itself and q == c, further,
-                                                  buffer)
-            best = similarity[q : q + query_block], neighbours[q : q + query_block]
-            merge(*columns_for_rows(s, of_rows, best[0]), c, *best)
-            if further:                                     # s[i, j] is s[j, i]: candidates find queries as well
-                best = similarity[c : c + block], neighbours[c : c + block]
-                merge(*rows_for_columns(s, of_columns, best[0]), q, *best)
+        columns, of_columns = by_groups(candidates, group), (similarity[c : c + block], neighbours[c : c + block])
+        for q in range(c if once else 0, len(queries), query_block):
+            rows, further = slice(q, q + query_block), once and q > c
+            of_rows = similarity[rows], neighbours[rows]
+            bar = above(of_rows[0][:, -1]) if c else None
+            column_bar = by_groups(above(of_columns[0][:, -1:]), group).view(-1) if further else None
+            for_rows, for_columns = found(queries[rows], columns, len(candidates), q - c if itself else None, k,
+                                          bar, column_bar, buffer)
+            merge(*for_rows, c, *of_rows, fresh=not c)
+            if further:
+                merge(*for_columns, q, *of_columns)
 
 
-def whole(n, group):
-    """n rounded up to a multiple of group."""
-    return -(-n // group) * group
+def evenly(n, most):
+    """The size of as few blocks of n rows as there can be of `most` rows each, all about as long."""
+    return max(1, -(-n // max(1, -(-n // most))))
+
+
+def whole(n, size):
+    """n rounded up to a multiple of size."""
+    return -(-n // size) * size
 
 
 def by_groups(x, group):
-    """Rows of x (n, E) by their place in their group, then by group: (group * groups, E); what fills them up is 0."""
-    x = torch.nn.functional.pad(x, (0, 0, 0, whole(len(x), group) - len(x)))
-    return x.reshape(-1, group, x.shape[1]).transpose(0, 1).reshape(x.shape)
+    """Rows of x (n, E) by their place in their group, then by group: (group, G, E); what fills them up is 0."""
+    x = torch.nn.functional.pad(x, (0, 0, 0, whole(len(x), group * LANES) - len(x)))
+    return x.reshape(-1, group, x.shape[1]).transpose(0, 1).contiguous()
 
 
-def similarities(x, columns, m, group, diagonal, both, buffer):
-    """Similarities of rows x (n, E), H groups, and the m rows that by_groups made columns of, G groups.
+def found(query, columns, m, first, k, bar, column_bar, buffer):
+    """What may be among the k nearest, of a block of queries and one of candidates, tile by tile.
 
-    Returns (s, of_rows, of_columns). s (H, group, group, G), in `buffer`: s[i, a, b, j] is that of row i * group + a
-    and column j * group + b. of_rows (n, G): for each row, its maximum over each group of columns. of_columns (H,
-    group, G), None without `both`: for each column, its maximum over each group of rows.
-    What is no pair gets the lowest float: places that fill up a group and, with `diagonal`, a row and itself.
+    query, columns, m, first: as `similarities` has them. bar, by query: what its neighbours must reach, None if nothing
+    is known of them yet; column_bar (group * G,): the same of the columns, None if they do not look for queries.
+    Returns [row, column, value], (entries,) each, by row, then by column, and [column, row, value], by column, then by
+    row, or nothing.
     """
-    lowest, n, G = torch.finfo(x.dtype).min, len(x), len(columns) // group
-    s = buffer[: whole(n, group) * group * G].view(-1, group, group, G)
-    of_rows, of_columns = s.new_empty(len(s), group, G), s.new_empty(len(s), group, G) if both else None
-    tile = max(1, sizes_on(x.device).product // (group * group * G))  # groups of a product
-    for i in range(0, len(s), tile):                        # each tile's maxima while it is in the cache
-        rows, groups = slice(i * group, (i + tile) * group), slice(i, i + tile)
-        part = s[groups]
-        torch.mm(x[rows], columns.T, out=part.view(-1, group * G)[: len(x[rows])])
-        if i + tile >= len(s) and n % group:
-            part[-1, n % group :] = lowest
-        if m % group:
-            part[:, :, m % group :, -1] = lowest
-        if diagonal:
-            part[..., groups].diagonal(dim1=0, dim2=3).diagonal(dim1=0, dim2=1).fill_(lowest)
-        torch.amax(part, 2, out=of_rows[groups])
-        if both:
-            torch.amax(part, 1, out=of_columns[groups])
-    return s, of_rows.view(-1, G)[:n], of_columns
+    group, G, _ = columns.shape
+    for_rows, for_columns = [], []
+    for i in range(0, len(query), len(buffer)):
+        tile = query[i : i + len(buffer)]
+        s = similarities(tile, columns, m, None if first is None else first + i, buffer)
+        row, column, value = columns_within_reach(s[: len(tile)], None if bar is None else bar[i : i + len(buffer)], k)
+        for_rows.append((row + i, column, value))
+        if column_bar is not None:
+            place, row, value = rows_within_reach(s.view(-1, group, group * G), column_bar, k)
+            for_columns.append((place % G * group + place // G, row + i, value))
+    for_rows, for_columns = ([torch.cat(part) for part in zip(*tiles)] for tiles in (for_rows, for_columns))
+    if for_columns:
+        order = in_order(for_columns[0])
+        for_columns = [part[order] for part in for_columns]
+    return for_rows, for_columns
 
 
-def columns_for_rows(s, of_rows, similarity):
-    """The columns that may be among a row's k nearest: (row, column, value) (entries,), by row, then by column."""
-    k, (group, _, G) = similarity.shape[1], s.shape[1:]
-    bar = above(similarity[:, -1])
-    reach = of_rows >= bar[:, None]
-    if reach.count_nonzero() > MANY * k * len(bar):
-        bar = torch.maximum(bar, kth(folded(of_rows, k, 1), k))
-        reach = of_rows >= bar[:, None]
-    row, j = places(reach)
-    if len(row) > MANY * k * len(bar):
-        row, j = first_of_equals(row, j, of_rows[row, j] == bar[row], k)
-    return members(s, row, j, row * (group * G) + j, G, bar)
+def similarities(x, columns, m, first, buffer):
+    """Similarities (whole(n), group, G), in `buffer`, of rows x (n, E) and the m rows that by_groups made columns of.
+
+    s[i, a, g] is that of row i and column g * group + a. What is no pair gets the lowest float: what fills up groups
+    of columns, and of rows, and, unless `first` is None, a row and itself: row i is column first + i then.
+    """
+    (group, G, E), n, lowest = columns.shape, len(x), torch.finfo(x.dtype).min
+    s = buffer.view(-1)[: whole(n, group) * group * G].view(-1, group, G)
+    torch.mm(x, columns.view(-1, E).T, out=s[:n].view(n, -1))
+    fill, = arrays(s)
+    fill[n:] = lowest
+    fill[:, :, whole(m, group) // group :] = lowest
+    if m % group:
+        fill[:, m % group :, m // group] = lowest
+    if first is not None and -n < first < m:
+        own, = arrays(torch.arange(max(first, 0), min(first + n, m), device=x.device))
+        fill[own - first, own % group, own // group] = lowest
+    return s
 
 
-def rows_for_columns(s, of_columns, similarity):
-    """The rows that may be among a column's k nearest: (column, row, value) (entries,), by column, then by row."""
-    k, (H, group, G) = similarity.shape[1], of_columns.shape
-    maxima = of_columns.view(H, group * G)                  # columns by place in their group, then by group
-    bar = above(by_groups(similarity[:, -1:], group)[:, 0])
-    reach = maxima >= bar
-    if reach.count_nonzero() > MANY * k * len(bar):
-        bar = torch.maximum(bar, kth(folded(maxima, k, 0).T, k))
-        reach = maxima >= bar
-    i, column = places(reach)
-    if len(i) > MANY * k * len(bar):
-        column, order = in_order(column)
-        column, i = first_of_equals(column, i[order], maxima[i[order], column] == bar[column], k)
-    column, row, value = members(s, column, i, i * (group * group * G) + column, group * G, bar)
-    column, order = in_order(column % G * group + column // G)
-    return column, row[order], value[order]
+def columns_within_reach(s, bar, k):
+    """The columns that may be among a row's k nearest: (row, column, value) (entries,), by row, then by column.
+
+    s as `similarities` returns it; bar (n,): what a row's neighbours must reach, None if nothing is known of them yet.
+    """
+    _, group, G = s.shape
+    bar, row, g = groups_within_reach(s.amax(1) if group > 1 else s[:, 0], bar, k)
+    return members(s, row, g, row * (group * G) + g, G, bar)
 
 
-def members(s, line, g, base, step, bar):
-    """The members at or above the bar of group g of a line (a row or column): (line, member's number, value).
+def rows_within_reach(s, bar, k):
+    """The rows that may be among a column's k nearest: (column, row, value) (entries,), by column, then by row.
 
-    base: where in s the group's first member is, step: from one member to the next.
+    s (H, group, W): W columns and H groups of rows, the lowest float where there is none; bar (W,): of the columns.
+    """
+    _, group, W = s.shape
+    bar, column, h = groups_within_reach(s.amax(1).T, bar, k)
+    return members(s, column, h, h * (group * W) + column, W, bar)
+
+
+def groups_within_reach(maxima, bar, k):
+    """Which groups of each line (a row, or a column) may have one of its k nearest: (bar, line, group).
+
+    maxima (lines, groups); bar (lines,), None if nothing is known yet. It is raised where too many reach it.
+    """
+    bar = kth(maxima, k) if bar is None else bar
+    reach = at_least(maxima, bar)
+    if count(reach) > MANY * k * len(maxima):
+        bar = torch.maximum(bar, kth(maxima, k))
+        reach = above_or_first(maxima, bar, k)
+    return bar, *places(reach)
+
+
+def members(s, line, g, first, step, bar):
+    """The members at or above the bar of group g of a line: (line, member's number, value).
+
+    first: where in s the group's first member is; step: from one member to the next.
     """
     group = s.shape[1]
-    value = s.view(-1).take(base[:, None] + step * torch.arange(group, device=s.device))
+    s, bar, steps = arrays(s, bar, torch.arange(0, group * step, step, device=s.device))
+    value = s.ravel().take(first[:, None] + steps)
     hit, member = places(value >= bar[line, None])
-    return line[hit], g[hit] * group + member, value[hit, member]
+    return tuple(map(torch.as_tensor, (line[hit], g[hit] * group + member, value[hit, member])))
 
 
-def first_of_equals(line, g, equal, k):
-    """Of the groups g of each line, lines ascending, those above its bar and the first k that equal it."""
-    so_far, first = equal.cumsum(0), torch.searchsorted(line, line)
-    kept = ~equal | (so_far - so_far[first] + equal[first].long() <= k)
-    return line[kept], g[kept]
-
-
-def merge(row, number, value, first, similarity, neighbours):
+def merge(row, number, value, first, similarity, neighbours, fresh=False):
     """Bring entries (row, number + first, value), by row, into the rows' running top k, in place.
 
-    similarity, neighbours (rows, k): the top k so far. Of equal similarities those of earlier blocks come first.
+    similarity, neighbours (rows, k): the top k so far, nothing yet if `fresh`. Of equal ones the earlier stay first.
     """
-    if not len(row):
-        return
-    gain, values, numbers = laid_out(row, number + first, value, similarity, neighbours)
-    similarity[gain], chosen = top(values, similarity.shape[1])
-    neighbours[gain] = numbers.gather(1, chosen)
+    if len(row):
+        k = similarity.shape[1]
+        so_far = (similarity[:, :0], neighbours[:, :0]) if fresh else (similarity, neighbours)
+        gain, values, numbers = laid_out(row, number + first, value, *so_far, k)
+        similarity[gain], chosen = top(values, k)
+        neighbours[gain] = numbers.gather(1, chosen)
 
 
-def laid_out(row, number, value, similarity, neighbours):
-    """The rows that gain entries (row, number, value), by row, each with its top k so far and then its entries.
+def laid_out(row, number, value, similarity, neighbours, least):
+    """The rows that gain entries (row, number, value), by row, each with its similarities so far and then its entries.
 
-    Returns (gain (rows,), values (rows, width), numbers (rows, width)); values are -inf where a row has fewer.
+    Returns (gain (rows,), values (rows, width), numbers (rows, width)), width `least` at least; values are -inf where
+    a row has fewer.
     """
     k = similarity.shape[1]
     gain, count = torch.unique_consecutive(row, return_counts=True)
-    width = k + int(count.max())
+    width = max(least, k + int(count.max()))
     line = torch.arange(len(gain), device=row.device)
     at = torch.arange(len(row), device=row.device)
     at += (line * width + k - count.cumsum(0) + count).repeat_interleave(count)
@@ -201,45 +227,63 @@ def laid_out(row, number, value, similarity, neighbours):
     return gain, values, numbers
 
 
-def folded(maxima, k, dim):
-    """Maxima over groups, of which 4 k or a few more are left: each stands for every so manieth group of before."""
-    width = min(1 << (4 * k - 1).bit_length(), maxima.shape[dim])
-    times = maxima.shape[dim] // width
-    return maxima.narrow(dim, 0, times * width).unflatten(dim, (times, width)).amax(dim)
-
-
 def above(similarity):
     """The next larger float: of equal similarities earlier ones stay."""
     return torch.nextafter(similarity, similarity.new_tensor(torch.inf))
 
 
-def kth(x, k):
-    """The k-th largest of each row of x (rows, n), (rows,); the lowest float where there are fewer."""
-    if x.shape[1] < k:
-        return x.new_full((len(x),), torch.finfo(x.dtype).min)
-    return sorted_rows(x)[:, -k]
+def kth(maxima, k):
+    """A bar for each row of maxima (rows, G), (rows,), that at least k of them reach; the lowest float if G < k.
+
+    Not always the highest such bar: of many maxima, the largest of every so manieth stand for all.
+    """
+    G, width = maxima.shape[1], whole(5 * k, 4 * LANES)
+    if k > G:
+        return maxima.new_full((len(maxima),), torch.finfo(maxima.dtype).min)
+    if G // width > 1:
+        maxima = maxima[:, : G // width * width].unflatten(1, (-1, width)).amax(1)
+    array, = arrays(maxima)
+    if array is maxima:
+        return maxima.topk(k, dim=1)[0][:, -1]
+    return torch.from_numpy(np.partition(array, -k, axis=1)[:, -k])
 
 
 def in_order(line):
-    """Lines (entries,) in ascending order, and the entry that each was, ascending among equals."""
-    key = (line << 40) + torch.arange(len(line), device=line.device)
-    key = sorted_rows(key[None])[0]
-    return key >> 40, key & (1 << 40) - 1
+    """The entries' numbers by ascending line (entries,), ascending among equals."""
+    key, = arrays((line << 40) + torch.arange(len(line), device=line.device))
+    key = torch.from_numpy(np.sort(key)) if isinstance(key, np.ndarray) else key.sort()[0]
+    return key & (1 << 40) - 1
 
 
-def sorted_rows(x):
-    """Each row of x (rows, n) in ascending order."""
-    if x.device.type != "cpu" or x.dtype == torch.bfloat16:  # which numpy lacks
-        return x.sort(dim=1)[0]
-    return torch.from_numpy(np.sort(x.contiguous().numpy(), axis=1))
+def arrays(*tensors):
+    """The same memory as numpy arrays: on a CPU, and of types that it knows. Else the tensors."""
+    numpy_has_them = all(x.device.type == "cpu" and x.dtype != torch.bfloat16 for x in tensors)
+    return tuple(x.numpy() for x in tensors) if numpy_has_them else tensors
+
+
+def at_least(x, bar):
+    """Which entries of x (rows, n) reach their row's bar (rows,)."""
+    x, bar = arrays(x, bar)
+    return x >= bar[:, None]
+
+
+def above_or_first(x, bar, k):
+    """Which entries of x (rows, n) are above their row's bar (rows,), or among the first k that equal it."""
+    x, bar = arrays(x, bar)
+    equal = x == bar[:, None]
+    return (x > bar[:, None]) | equal & (equal.cumsum(1) <= k)
+
+
+def count(mask):
+    """How many entries of mask are true."""
+    return np.count_nonzero(mask) if isinstance(mask, np.ndarray) else mask.count_nonzero()
 
 
 def places(mask):
     """(rows, columns) of the true entries of mask (rows, n), in reading order."""
-    if mask.device.type != "cpu":
-        return mask.nonzero().unbind(1)
-    row, column = np.divmod(np.flatnonzero(mask.numpy()), mask.shape[1])
-    return torch.from_numpy(row), torch.from_numpy(column)
+    at = np.flatnonzero(mask) if isinstance(mask, np.ndarray) else mask.flatten().nonzero()[:, 0]
+    row = at // mask.shape[1]
+    return row, at - row * mask.shape[1]
 
 
 def top(s, k):
@@ -250,5 +294,5 @@ def top(s, k):
     bits = bits ^ (bits >> 31 & 0x7FFFFFFF)                 # ordered as s is
     n = s.shape[1]
     key = (bits.long() << 32) + torch.arange(n - 1, -1, -1)
-    at = n - 1 - (sorted_rows(key)[:, -k:].flip(1) & 0xFFFFFFFF)
+    at = n - 1 - (torch.from_numpy(np.sort(key.numpy(), axis=1))[:, -k:].flip(1) & 0xFFFFFFFF)
     return s.gather(1, at), at

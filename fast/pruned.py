@@ -129,7 +129,7 @@ def enter(u, rows, block, s, bar, best):
     i, column = (s[hit] >= bar[hit, None]).nonzero().unbind(1)
     row, number = rows[hit[i]], block[column]
     if len(row):
-        gain, values, numbers = neighbours.laid_out(row, number, (u[row] * u[number]).sum(1), *best)
+        gain, values, numbers = neighbours.laid_out(row, number, (u[row] * u[number]).sum(1), *best, 1)
         numbers, at = numbers.sort(dim=1)                   # of equals the lower number comes first
         best[0][gain], chosen = neighbours.top(values.gather(1, at), best[0].shape[1])
         best[1][gain] = numbers.gather(1, chosen)

@@ -197,19 +197,26 @@ def products_seen(monkeypatch):
 
 def test_the_full_matrix_is_never_formed(monkeypatch):
     """Peak: no product of more than query_block x block similarities (block x block), and one buffer for all."""
-    seen, x = products_seen(monkeypatch), torch.randn(100, 4)
-    for queries, height in ((x[:50], 16), (None, 32)):
+    seen, x = products_seen(monkeypatch), torch.randn(1000, 4)
+    for queries, k, height in ((x[:500], 3, 16), (x[:500], 20, 16), (None, 20, 16), (None, 3, 256)):
         seen.clear()
-        fast.nearest(x, 3, queries, query_block=16, block=32)
-        assert seen and max(rows for rows, _, _ in seen) <= height and max(columns for _, columns, _ in seen) <= 32
+        fast.nearest(x, k, queries, query_block=16, block=256)
+        assert seen and max(rows for rows, _, _ in seen) <= height and max(columns for _, columns, _ in seen) <= 256
         assert len({storage for _, _, storage in seen}) == 1
 
 
 def test_among_themselves_two_blocks_are_multiplied_once(monkeypatch):
-    """Blocks above the diagonal are never multiplied: of 10 x 10 blocks 55 are."""
+    """Blocks above the diagonal are never multiplied for few neighbours: of 10 x 10 blocks 55 are."""
     seen = products_seen(monkeypatch)
-    fast.nearest(torch.randn(320, 4), 3, block=32)
-    assert sum(rows * columns for rows, columns, _ in seen) == 55 * 32 * 32
+    fast.nearest(torch.randn(2560, 4), 3, block=256)
+    assert sum(rows * columns for rows, columns, _ in seen) == 55 * 256 * 256
+
+
+def test_no_block_is_much_shorter_than_the_others():
+    """Rows are split evenly, so that no product is left with a few columns: no more blocks than whole ones make."""
+    for n in (0, 1, 2559, 2560, 2561, 5000, 10_001):
+        size, blocks = neighbours.evenly(n, 2560), -(-n // 2560)
+        assert 1 <= size <= 2560 and size * blocks - n < max(1, blocks)
 
 
 @on_every_device
@@ -219,9 +226,9 @@ def test_copies_of_few_rows_are_not_all_looked_into(device, k, monkeypatch):
     monkeypatch.setattr(neighbours, "BLOCKS", {device: neighbours.Blocks(256, 256, 256, 1 << 14)})
     merged, plain = [], neighbours.merge
 
-    def merge(row, *arguments):
+    def merge(row, *arguments, **named):
         merged.append(len(row))
-        plain(row, *arguments)
+        plain(row, *arguments, **named)
     monkeypatch.setattr(neighbours, "merge", merge)
     x = torch.eye(4).double()[torch.randint(0, 3, (900,), generator=torch.Generator().manual_seed(0))].to(device)
     for queries in (None, x[:256]):
@@ -231,7 +238,7 @@ def test_copies_of_few_rows_are_not_all_looked_into(device, k, monkeypatch):
             s.fill_diagonal_(-2)
         expected = s.sort(dim=1, descending=True, stable=True)[1][:, :k]
         assert torch.equal(fast.nearest(x, k, queries)[1], expected)
-        assert max(merged) <= neighbours.MANY * k * neighbours.group_for(k) * 256 and len(s) > len(merged)
+        assert 0 < max(merged) <= neighbours.MANY * k * neighbours.group_for(k) * 256 and len(s) > len(merged)
 
 
 def test_a_search_again_gives_the_same_bytes():
