@@ -328,10 +328,12 @@ def _once(text, chunk, starts, src, stops, recent):
         rows = _again(pairs, time, again)
         ends = np.cumsum([len(part[1]) for part in told])
         of_parts = np.split(rows, np.searchsorted(rows, ends[:-1]))
-        hashes = [_hashes(part[0], *(places[some - end + len(part[1])] for places in part[3:]))
-                  for part, some, end in zip(told, of_parts, ends)]  # fmt: skip
-        first = _first_told(*(np.concatenate(parts) for parts in zip(*hashes)), time[rows])
-        once[of_parts[-1] - len(pairs) + len(pair)] = first[len(rows) - len(of_parts[-1]) :]
+        places = [(part[0], *(place[some - end + len(part[1])] for place in part[3:]))
+                  for part, some, end in zip(told, of_parts, ends) if len(some)]  # fmt: skip
+        prefix = np.concatenate([_prefixes(*place) for place in places]) if places else rows
+        if (prefix[1:] != prefix[:-1]).any():
+            first = _first_told(np.concatenate([_packets(*place) for place in places]), prefix, time[rows])
+            once[of_parts[-1] - len(pairs) + len(pair)] = first[len(rows) - len(of_parts[-1]) :]
     return once, [(part[0], *(column[-RECENT:] for column in part[1:])) for part in told[-PARTS:]]
 
 
@@ -356,20 +358,23 @@ def _first_told(packet, prefix, time):
     return np.isin(np.arange(len(packet)), first)
 
 
-def _hashes(text, starts, src, stops):
-    """Of each line, a hash of what stands from `src` on, and one of the letters of the prefix before it."""
-    if not len(src):
-        return (np.empty(0, np.uint64),) * 2
-    packet, width = np.zeros(len(src), np.uint64), int((stops - src).max(initial=0))
+def _packets(text, starts, src, stops):
+    """Of each line, a hash of what stands from `src` on."""
+    packet, width = np.zeros(len(src), np.uint64), int((stops - src).max())
     for k in range(0, min(width, 512), 8):
         left = (stops - src - k).clip(0, 8)
         word = text.words[np.minimum(src + k, len(text.words) - 1)] & ~np.uint64(0) >> (64 - 8 * left).astype(np.uint64)
         packet = np.where(left > 0, (packet ^ word) * PRIME, packet)
-    at = src[:, None] - 1 - np.arange(min(int((src - starts).max(initial=0)), 256))
+    return packet
+
+
+def _prefixes(text, starts, src, stops):
+    """Of each line, a hash of the letters that stand before `src`."""
+    at = src[:, None] - 1 - np.arange(min(int((src - starts).max()), 256))
     letters = np.where(at >= starts[:, None], text.buf[np.maximum(at, 0)], 0)
     kernel = text.words[np.maximum(at, 0)] & np.uint64(0xFFFFFFFFFFFF) == KERNEL
     letters[np.maximum.accumulate(kernel & (at >= starts[:, None]), axis=1)] = 0  # behind it the prefix begins
-    return packet, LETTERS[letters].sum(axis=1, dtype=np.uint64)
+    return LETTERS[letters].sum(axis=1, dtype=np.uint64)
 
 
 # -------------------------------------------------------------------------------------------------------- filterlog
