@@ -117,48 +117,63 @@ def nearest_outside(rows, left, right, core, component):
 
 # -- the minimum spanning tree -----------------------------------------------------------------------------------------
 
-def spanning_tree(x, min_samples):
-    """The minimum spanning tree of mutual reachability (Boruvka): (a, b, weight), (n - 1,) arrays in order of merging.
+class Far(NamedTuple):
+    """What is known of each row's edges to rows that are not among its near ones."""
+    other: torch.Tensor  # (n,) int64 the end of the edge that its last search found; the row itself: none yet
+    reach: torch.Tensor  # (n,) of that edge
+    least: torch.Tensor  # (n,) no edge to a row that is not near, then or later, weighs less
 
-    In each round every component but the largest finds its least edge to another one. Most are among the NEAR rows of
-    its rows. A row is searched in full only if its edge could be less than what its component has: no other row is
-    nearer than its last of NEAR, nor than what an earlier full search found, since components only grow.
-    """
-    n, device = len(x), x.device
+    def weight(self, component):
+        """The reach of each row's edge, infinite where the other end has joined its component."""
+        return self.reach.masked_fill(component[self.other] == component, torch.inf)
+
+
+def spanning_tree(x, min_samples):
+    """The minimum spanning tree of mutual reachability: (a, b, weight), (n - 1,) arrays in order of merging."""
     left, right = factors(x)
-    k = min(n - 1, max(NEAR, min_samples - 1))
-    near, d = near_rows(x, left, right, k)
-    core = d[:, min_samples - 2] if min_samples > 1 else x.new_zeros(n)
-    reach = torch.maximum(torch.maximum(d, core[:, None]), core[near])  # (n, k)
-    least = torch.maximum(core, d[:, -1]) if k < n - 1 else x.new_full((n,), torch.inf)  # bound of all other edges
-    far, far_reach = torch.arange(n, device=device), x.new_full((n,), torch.inf)  # the edge of the last full search
-    component, edges = torch.arange(n, device=device), []
-    while (size := torch.bincount(component)).numel() > 1:
-        inside = component[near] == component[:, None]
-        by_near, at = reach.masked_fill(inside, torch.inf).min(1)
-        own = near.gather(1, at[:, None])[:, 0]
-        use_far = (component[far] != component) & (far_reach < by_near)
-        own, weight = torch.where(use_far, far, own), torch.where(use_far, far_reach, by_near)
-        searching = component != size.argmax()
-        while True:                                         # rows with the least bound first: they settle the others
-            best = x.new_full((len(size),), torch.inf).scatter_reduce(0, component, weight, "amin")
-            rows = (searching & (least < best[component])).nonzero()[:, 0]
-            if not len(rows):
-                break
-            rows = rows[least[rows].argsort(stable=True)[:ROWS]]
+    near, d = near_rows(x, left, right, min(len(x) - 1, max(NEAR, min_samples - 1)))
+    core = d[:, min_samples - 2] if min_samples > 1 else x.new_zeros(len(x))
+
+    def search(component, searching, best, far):
+        """Rows with the least bound first: they settle the others."""
+        while len(rows := (searching & (far.least < best[component])).nonzero()[:, 0]):
+            rows = rows[far.least[rows].argsort(stable=True)[:ROWS]]
             other = nearest_outside(rows, left, right, core, component)
             found = torch.maximum(torch.maximum(core[rows], core[other]), distance(x, rows, other))
-            far[rows], far_reach[rows], least[rows] = other, found, found
-            better = found < weight[rows]
-            own[rows], weight[rows] = torch.where(better, other, own[rows]), torch.where(better, found, weight[rows])
+            far.other[rows], far.reach[rows], far.least[rows] = other, found, found
+            best.scatter_reduce_(0, component[rows], found, "amin")
             searching[rows] = False
-        rows = ((component != size.argmax()) & (weight == best[component])).nonzero()[:, 0]
-        chosen, merged = joined(component, rows, own[rows], weight[rows], distance(x, rows, own[rows]))
-        edges.append([part[chosen] for part in (rows, own[rows], weight[rows])])
-        component = merged
-    a, b, weight = (torch.cat(parts) for parts in zip(*edges))
+    a, b, weight = boruvka(x, near, d, core, search)
     order = merging_order(a, b, weight, distance(x, a, b))
     return tuple(part.cpu().numpy()[order] for part in (a, b, weight))
+
+
+def boruvka(x, near, d, core, search):
+    """The edges (a, b, weight) of the tree, in no order, from each row's near ones (n, k), their distance and core (n,).
+
+    In each round every component but the largest finds its least edge to another one. Most are among the near rows of
+    its rows; search(component, searching, best, far) finds the others. It changes the Far and each component's least
+    weight, best, in place. A row needs to be searched only if its edge could be less than what its component has: no
+    other row is nearer than its last near one, nor than what an earlier search found, since components only grow.
+    """
+    n, k = near.shape
+    component, edges = torch.arange(n, device=x.device), []
+    reach = torch.maximum(torch.maximum(d, core[:, None]), core[near])  # (n, k)
+    nothing = x.new_full((n,), torch.inf)
+    far = Far(component.clone(), nothing, torch.maximum(core, d[:, -1]) if k < n - 1 else nothing.clone())
+    while (size := torch.bincount(component)).numel() > 1:
+        by_near, at = reach.masked_fill(component[near] == component[:, None], torch.inf).min(1)
+        best = x.new_full((len(size),), torch.inf)
+        best.scatter_reduce_(0, component, torch.minimum(by_near, far.weight(component)), "amin")
+        searching = component != size.argmax()
+        search(component, searching.clone(), best, far)
+        by_far = far.weight(component)
+        own = torch.where(by_far < by_near, far.other, near.gather(1, at[:, None])[:, 0])
+        weight = torch.minimum(by_near, by_far)
+        rows = (searching & (weight == best[component])).nonzero()[:, 0]
+        chosen, component = joined(component, rows, own[rows], weight[rows], distance(x, rows, own[rows]))
+        edges.append([part[chosen] for part in (rows, own[rows], weight[rows])])
+    return [torch.cat(parts) for parts in zip(*edges)]
 
 
 def merging_order(a, b, weight, d):

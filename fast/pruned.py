@@ -43,8 +43,16 @@ def nearest(x, k, queries=None, query_block=None, block=None):
     return neighbours.nearest(x, k, queries, query_block, block)
 
 
-def search(u, k):
-    """(similarity (n, k), neighbours (n, k)) of rows u (n, E) of length 1, or None where pruning does not pay."""
+def products(a, b):
+    """The similarity of rows a to rows b, (m, E) each: (m,)."""
+    return (a * b).sum(1)
+
+
+def search(u, k, similar=products, less=0):
+    """(similarity (n, k), neighbours (n, k)) of rows u (n, E) of length 1, or None where pruning does not pay.
+
+    similar(a, b): similarities of rows to rows, of which the k largest are found, each less by `less` than the cosine.
+    """
     f, slack = u.float(), (u.shape[1] + 4) * torch.finfo(torch.float32).eps
     order = compact(f)
     centre, least = cones(f, order, slack)
@@ -54,16 +62,16 @@ def search(u, k):
     best = u.new_full((len(u), k), -torch.inf), order.new_zeros(len(u), k)
     for rows in blocks:                                     # a first bar: each row's own block
         s = (f[rows] @ f[rows].T).fill_diagonal_(-torch.inf)
-        enter(u, rows, rows, s, knn.top(s.clone(), k)[0][:, -1] - 2 * slack, best)
+        enter(u, rows, rows, s, knn.top(s.clone(), k)[0][:, -1] - 2 * slack, best, similar)
     rows_at_once = neighbours.sizes_on(u.device).product // SIZE
     for first in range(0, len(blocks), AT_ONCE):
         some = slice(first, first + AT_ONCE)
-        reach = reached(f, centre[some], least[some], best[0][:, -1], slack)
+        reach = reached(f, centre[some], least[some], best[0][:, -1] + less, slack)
         for i, block in enumerate(blocks[some]):
             reach[i, block] = False                         # where they have been already
             columns = f[block].T
             for rows in reach[i].nonzero()[:, 0].split(rows_at_once):
-                enter(u, rows, block, f[rows] @ columns, best[0][rows, -1] - slack, best)
+                enter(u, rows, block, f[rows] @ columns, best[0][rows, -1] + less - slack, best, similar)
     return best
 
 
@@ -123,13 +131,13 @@ def reached(f, centre, least, bar, slack):
     return reach
 
 
-def enter(u, rows, block, s, bar, best):
+def enter(u, rows, block, s, bar, best, similar):
     """Bring what is above the rows' bars (rows,), of s (rows, block) in float32, into their top k, in place."""
     hit = (s.amax(1) >= bar).nonzero()[:, 0]
     i, column = (s[hit] >= bar[hit, None]).nonzero().unbind(1)
     row, number = rows[hit[i]], block[column]
     if len(row):
-        gain, values, numbers = neighbours.laid_out(row, number, (u[row] * u[number]).sum(1), *best, 1)
+        gain, values, numbers = neighbours.laid_out(row, number, similar(u[row], u[number]), *best, 1)
         numbers, at = numbers.sort(dim=1)                   # of equals the lower number comes first
         best[0][gain], chosen = neighbours.top(values.gather(1, at), best[0].shape[1])
         best[1][gain] = numbers.gather(1, chosen)

@@ -99,9 +99,9 @@ def test_blocks_that_cannot_matter_are_not_multiplied(monkeypatch):
     """Of tight clusters a small share of all pairs is entered."""
     seen, plain = [], pruned.enter
 
-    def enter(u, rows, block, s, bar, best):
+    def enter(u, rows, block, s, *arguments):
         seen.append(s.numel())
-        plain(u, rows, block, s, bar, best)
+        plain(u, rows, block, s, *arguments)
     monkeypatch.setattr(pruned, "enter", enter)
     fast.nearest(clusters(4000, 7, 0.05), 3)
     assert sum(seen) < 0.1 * 4000**2
