@@ -165,7 +165,8 @@ def boruvka(x, near, d, core, search):
         by_near, at = reach.masked_fill(component[near] == component[:, None], torch.inf).min(1)
         best = x.new_full((len(size),), torch.inf)
         best.scatter_reduce_(0, component, torch.minimum(by_near, far.weight(component)), "amin")
-        searching = component != size.argmax()
+        doubts = torch.bincount(component[far.least <= best[component]], minlength=len(size))  # rows to be searched
+        searching = (doubts <= doubts[doubts > 0].median() if doubts.any() else doubts == 0)[component]
         search(component, searching.clone(), best, far)
         by_far = far.weight(component)
         own = torch.where(by_far < by_near, far.other, near.gather(1, at[:, None])[:, 0])

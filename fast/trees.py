@@ -24,18 +24,29 @@ from beyond import campaigns
 from fast import neighbours, precision, pruned
 
 FROM = 10_000  # rows: of fewer, all pairs are multiplied
-AT_ONCE = 1 << 22  # bounds of rows and blocks
+SIZE = 384      # rows of a block at most
+AT_ONCE = 1 << 24  # bounds of rows and blocks
+SAMPLE = 8      # a row of so many goes before the others
+
+
+class Rows(NamedTuple):
+    """The rows as a search looks at them: in an order in which near rows follow one another. A place is one in it."""
+    x: torch.Tensor      # (n, E) by row number
+    core: torch.Tensor   # (n,) core distances, by row number
+    order: torch.Tensor  # (n,) the row at each place
+    f: torch.Tensor      # (n, E) by place
+    dense: torch.Tensor  # (n,) cosines of core distances, by place, float32
+    slack: float         # see fast.pruned
 
 
 class Blocks(NamedTuple):
-    """The rows in compact blocks, each within a cone."""
-    f: torch.Tensor        # (n, E)
-    core: torch.Tensor     # (n,) cosines of core distances, float32
-    order: torch.Tensor    # (blocks, size) see fast.pruned
-    centre: torch.Tensor   # (blocks, E)
-    least: torch.Tensor    # (blocks,) cosine of the cone's angle
-    largest: torch.Tensor  # (blocks,) cosine of the least core distance
-    slack: float
+    """Rows in blocks, each within a cone, and most of one component."""
+    place: torch.Tensor      # (blocks, size) ascending; n where a block has fewer
+    f: torch.Tensor          # (blocks, size, E)
+    dense: torch.Tensor      # (blocks, size) -2 where there is no row
+    component: torch.Tensor  # (blocks,) int64 of all its rows; -1: several
+    centre: torch.Tensor     # (blocks, E)
+    least: torch.Tensor      # (blocks,) cosine of the cone's angle
 
 
 @torch.no_grad()
@@ -55,7 +66,7 @@ def spanning_tree(x, min_samples):
         with precision.matmul_precision("exact", x.device):
             near, d = near_rows(y, min(len(y) - 1, max(campaigns.NEAR, min_samples)))
             core = core_distances(near, d, count, min_samples)
-            edges = campaigns.boruvka(y, near, d, core, partial(search, y, core, in_blocks(y, core)))
+            edges = campaigns.boruvka(y, near, d, core, partial(search, rows_of(y, core)))
     copies = (first[of] != torch.arange(len(x), device=x.device)).nonzero()[:, 0]
     a, b, weight = (torch.cat(parts) for parts in zip((first[edges[0]], first[edges[1]], edges[2]),
                                                       (first[of[copies]], copies, core[of[copies]])))
@@ -106,61 +117,90 @@ def cosine(d):
     return 1 - d.square() / 2
 
 
-def in_blocks(x, core):
-    """The Blocks of rows x (n, E), core (n,) their core distances."""
-    f, slack = x.float(), (x.shape[1] + 4) * torch.finfo(torch.float32).eps
-    order = pruned.compact(f)
-    density = cosine(core).float()
-    largest = torch.nn.functional.pad(density, (0, 1), value=-1)[order].amax(1)
-    return Blocks(f, density, order, *pruned.cones(f, order, slack), largest, slack)
+def rows_of(x, core):
+    """The Rows of x (n, E), core (n,) their core distances."""
+    f = x.float()
+    order = pruned.compact(f).ravel()
+    order = order[order < len(x)]
+    return Rows(x, core, order, f[order], cosine(core).float()[order], (x.shape[1] + 4) * torch.finfo(f.dtype).eps)
 
 
-def search(x, core, blocks, component, searching, best, far):
+def in_blocks(rows, of):
+    """The Blocks of Rows by their component `of` (n,): large ones in blocks of their own, all others together."""
+    n, size = len(of), torch.bincount(of)
+    of = torch.where(size >= SIZE // 4, torch.arange(len(size), device=of.device), -1)[of]
+    of, place = of.sort(stable=True)
+    component, count = of.unique_consecutive(return_counts=True)
+    n_blocks = (count - 1) // SIZE + 1
+    at = torch.arange(n, device=of.device)
+    block = (at - (count.cumsum(0) - count).repeat_interleave(count)) * n_blocks.repeat_interleave(count)
+    block = block // count.repeat_interleave(count) + (n_blocks.cumsum(0) - n_blocks).repeat_interleave(count)
+    places = place.new_full((int(n_blocks.sum()), SIZE), n)
+    places[block, at - torch.searchsorted(block, block)] = place
+    f = torch.cat([rows.f, rows.f.new_zeros(1, rows.f.shape[1])])[places]
+    dense = torch.nn.functional.pad(rows.dense, (0, 1), value=-2)[places]
+    return Blocks(places, f, dense, component.repeat_interleave(n_blocks), *pruned.cones(rows.f, places, rows.slack))
+
+
+def search(rows, component, searching, best, far):
     """As the search of campaigns.boruvka: what it enters in `far` and `best` makes each component's least edge known.
 
-    Each row is first looked for in the block that may hold its nearest one, then in all that the least edges found leave.
+    Each row is first looked for in the block that may hold its nearest one, then in all that the least edges leave. A
+    sample of the rows goes before, so that the least edges are known about.
     """
-    n, mine = len(x), component.int()
-    held = torch.nn.functional.pad(component, (0, 1), value=-1)[blocks.order]
-    whole = torch.where(held.masked_fill(held < 0, n).amin(1) == held.amax(1), held.amax(1), -1)  # (blocks,) of one
-
-    def look(rows, block):
-        """Enter the least edges from rows to rows of a block, all if several weigh the same."""
-        block = blocks.order[block]
-        block = block[block < n]
-        for rows in rows.split(neighbours.sizes_on(x.device).product // pruned.SIZE):
-            s = torch.minimum(blocks.f[rows] @ blocks.f[block].T, blocks.core[block])
-            s.masked_fill_(mine[rows, None] == mine[block], -torch.inf)
-            most = s.amax(1)
-            bar = cosine(best[component[rows]]).float()
-            hit = (most >= bar - blocks.slack).nonzero()[:, 0]
-            i, j = (s[hit] >= torch.maximum(most, bar)[hit, None] - 2 * blocks.slack).nonzero().unbind(1)
-            enter(x, core, rows[hit[i]], block[j], component, best, far)
-
     far.reach.masked_fill_(component[far.other] == component, torch.inf)
-    rows = (searching & (far.least <= best[component])).nonzero()[:, 0]
-    first = torch.cat([promising(some, blocks, component, whole) for some in rows.split(AT_ONCE // len(whole))]
-                      or [rows])
+    of = component[rows.order]
+    place = (searching & (far.least <= best[component]))[rows.order].nonzero()[:, 0]
+    if not len(place):
+        return
+    place = place[of[place].argsort(stable=True)]
+    blocks = in_blocks(rows, of)
+    look = partial(look_into, rows, blocks, of, partial(enter, rows, component, best, far))
+    step = AT_ONCE // len(blocks.least) + 1
+    for some in place[::SAMPLE].split(step):
+        look_around(rows, blocks, of, best, look, some, True)
+    place = place[far.least[rows.order[place]] <= best[of[place]]]
+    for some in place.split(step):
+        look_around(rows, blocks, of, best, look, some, False)
+    far.least[rows.order[place]] = best[of[place]]
+
+
+def look_around(rows, blocks, of, best, look, place, once):
+    """Look into the block with the highest bound for each place (m,), then, unless once, into all others in reach."""
+    f, mine = rows.f[place], of[place]
+    bound = torch.cat([pruned.at_most(part, blocks.centre, blocks.least, rows.slack)
+                       for part in f.split(neighbours.sizes_on(f.device).product // len(blocks.least) + 1)])
+    torch.minimum(bound, blocks.dense.amax(1), out=bound)
+    bound.masked_fill_(blocks.component == mine[:, None], -torch.inf)
+    first = bound.argmax(1)
+    bar = cosine(best[mine]).float()
     for some in by_value(first):
-        look(rows[some], first[some[0]])
-    rows = rows[still := far.least[rows] <= best[component[rows]]]
-    first = first[still]
-    for i in range(0, len(whole) if len(rows) else 0, pruned.AT_ONCE):
-        some = slice(i, i + pruned.AT_ONCE)
-        bar = cosine(best[component[rows]]).float()
-        reach = pruned.reached(blocks.f[rows], blocks.centre[some], blocks.least[some], bar, blocks.slack)
-        reach &= blocks.largest[some, None] >= bar - blocks.slack
-        reach &= whole[some, None] != component[rows]
-        for block, of_block in enumerate(reach, i):
-            look(rows[of_block & (first != block)], block)
-    far.least[rows] = best[component[rows]]
+        look(place, f, bar, some, int(first[some[0]]))
+    if once:
+        return
+    bar = cosine(best[mine]).float()
+    reach = bound >= bar[:, None] - rows.slack
+    reach.scatter_(1, first[:, None], False)
+    reach = reach.T.contiguous()
+    for block in reach.any(1).nonzero()[:, 0].tolist():
+        look(place, f, bar, reach[block].nonzero()[:, 0], block)
 
 
-def promising(rows, blocks, component, whole):
-    """For each of the rows the block that may hold the end of its least edge, by its bound, (rows,) int64."""
-    bound = pruned.at_most(blocks.f[rows], blocks.centre, blocks.least, blocks.slack)
-    bound = torch.minimum(bound, blocks.largest)
-    return bound.masked_fill_(whole == component[rows, None], -torch.inf).argmax(1)
+def look_into(rows, blocks, of, enter, place, f, bar, some, block):
+    """Enter the least edges from some of the places (m,) to rows of a block, all that may weigh the same."""
+    columns = blocks.f[block].T
+    for some in some.split(neighbours.sizes_on(f.device).product // SIZE):
+        s = f[some] @ columns
+        torch.minimum(s, blocks.dense[block], out=s)
+        if blocks.component[block] < 0:
+            there = torch.nn.functional.pad(of, (0, 1), value=-1)[blocks.place[block]]
+            s.masked_fill_(of[place[some], None] == there, -torch.inf)
+        most = s.amax(1)
+        hit = (most >= bar[some] - rows.slack).nonzero()[:, 0]
+        if len(hit):
+            least = torch.maximum(most[hit], bar[some[hit]])[:, None] - 2 * rows.slack
+            i, j = (s[hit] >= least).nonzero().unbind(1)
+            enter(rows.order[place[some[hit[i]]]], rows.order[blocks.place[block, j]])
 
 
 def by_value(value):
@@ -169,15 +209,15 @@ def by_value(value):
     return order.split(value[order].unique_consecutive(return_counts=True)[1].tolist())
 
 
-def enter(x, core, row, other, component, best, far):
+def enter(rows, component, best, far, row, other):
     """Enter edges from rows to others (m,) where they are less than what the row or its component has so far."""
     before = row.unique()
     before = before[far.reach[before] < torch.inf]
     row, other = torch.cat([row, before]), torch.cat([other, far.other[before]])
-    d = campaigns.distance(x, row, other)
-    reach = torch.maximum(torch.maximum(core[row], core[other]), d)
+    d = campaigns.distance(rows.x, row, other)
+    reach = torch.maximum(torch.maximum(rows.core[row], rows.core[other]), d)
     order = np.lexsort([key.cpu().numpy() for key in (other, d, reach, row)])
-    order = torch.from_numpy(order).to(x.device)
+    order = torch.from_numpy(order).to(row.device)
     row, other, reach = row[order], other[order], reach[order]
     first = torch.nn.functional.pad(row[1:] != row[:-1], (1, 0), value=True)[: len(row)]
     row, other, reach = row[first], other[first], reach[first]
