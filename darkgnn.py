@@ -31,7 +31,7 @@ import knn
 import scale
 import training
 from baselines import days as darkvec
-from beyond import fixed_gcn, views
+from beyond import campaigns, fixed_gcn, views
 from command import flags, speak
 from daily import hosts as host_table
 from daily import memory, outputs, state
@@ -55,10 +55,11 @@ class Forms(NamedTuple):
     optimizer: type         # torch.optim.Adam
     nearest: Callable       # knn.nearest
     node_features: Callable  # features.node_features
+    spanning_tree: Callable  # campaigns.spanning_tree
 
 
-PLAIN = Forms(training.Network, torch.optim.Adam, knn.nearest, features.node_features)
-FAST = Forms(fast.Network, fast.Adam, fast.nearest, fast.node_features)
+PLAIN = Forms(training.Network, torch.optim.Adam, knn.nearest, features.node_features, campaigns.spanning_tree)
+FAST = Forms(fast.Network, fast.Adam, fast.nearest, fast.node_features, fast.spanning_tree)
 
 
 # -- the models: how each learns from a day, how it embeds it ----------------------------------------------------------
@@ -211,7 +212,8 @@ def follow(days, truth, args, way, past, say, warn, expected, save=None):
     run the scores.Scored of every test day.
     """
     rows, runs, start = [], [[] for _ in past.models], time.perf_counter()
-    with outputs.Outputs(args, way, past, truth, forms_of(args).nearest) as files_of_days:
+    forms = forms_of(args)
+    with outputs.Outputs(args, way, past, truth, forms.nearest, forms.spanning_tree) as files_of_days:
         for day in days:                                    # traces -> graph, features, labels
             if not rows:
                 say(words.HEADER)

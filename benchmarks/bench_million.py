@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Where a day of very many hosts takes its time: `--model features --steady`, from packets to files.
+"""Where a day of very many hosts takes its time: `--model features --steady --campaigns`, from packets to files.
 
-    python benchmarks/bench_million.py [--hosts N ...] [--days D] [--threads T] [--all-pairs] [--campaigns]
+    python benchmarks/bench_million.py [--hosts N ...] [--days D] [--threads T] [--all-pairs] [--plain-campaigns]
 
 N hosts, about, are as many synthetic months of other seeds as that takes, up to scale 10 each. A month's day is made
 and counted at a time, as each of several processes does its share: 10^8 packets twice are more than memory holds, and a
 host's features come from its own packets alone. All else, from the ranks on, sees all hosts. The earlier days enter the
 memory of steady behaviour, the last one is timed. --all-pairs: neighbours by fast.neighbours, unpruned, as well;
---campaigns: these too. Of several sizes each has a process of its own, so that its peak memory is its own.
+--plain-campaigns: campaigns by beyond.campaigns alone as well, and whether they are the same. Of several sizes each has
+a process of its own, so that its peak memory is its own.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -105,8 +107,11 @@ def measure(n, args):
     scored = timer("scores", scores.score_day, hosts, labels, similarity, near, len(synthetic.names()))
     with tempfile.TemporaryDirectory() as folder:
         timer("files", write, Path(folder), hosts, labels, found, scored)
-    if args.campaigns:
-        timer("campaigns", campaigns.campaigns, found.X, 5)
+    label, _ = timer("campaigns", partial(campaigns.campaigns, tree=fast.spanning_tree), found.X, 5)
+    print(f"{label.max() + 1:,} campaigns, {(label >= 0).mean():.0%} of the hosts in one")
+    if args.plain_campaigns:
+        plain, _ = timer("(campaigns, plain)", campaigns.campaigns, found.X, 5)
+        print(f"{(plain != label).sum():,} hosts elsewhere by the plain form")
     timer.tell()
 
 
@@ -116,12 +121,12 @@ def main():
     parser.add_argument("--days", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--all-pairs", action="store_true")
-    parser.add_argument("--campaigns", action="store_true")
+    parser.add_argument("--plain-campaigns", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if len(args.hosts) == 1:
         return measure(args.hosts[0], args)
-    flags = [flag for flag, on in (("--all-pairs", args.all_pairs), ("--campaigns", args.campaigns)) if on]
+    flags = [flag for flag, on in (("--all-pairs", args.all_pairs), ("--plain-campaigns", args.plain_campaigns)) if on]
     for n in args.hosts:
         subprocess.run([sys.executable, __file__, "--hosts", str(n), "--days", str(args.days), "--threads",
                         str(args.threads), *flags], check=True)

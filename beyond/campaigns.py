@@ -34,12 +34,13 @@ class Condensed(NamedTuple):
     leaves: np.ndarray   # (n,) lambda at which it does
 
 
-def campaigns(x, min_size=5, min_samples=None, selection="mass"):
+def campaigns(x, min_size=5, min_samples=None, selection="mass", tree=None):
     """The campaign of each row of x (n, E), and how much it belongs there: (label (n,) int64, membership (n,) 0..1).
 
     min_size: rows of the smallest campaign; min_samples: how many rows, itself included, make a row dense (None:
     min_size); selection: "mass", the clusters with the most excess of mass, or "leaf", those that split no further.
-    All rows together are no campaign: fewer than 2 * min_size rows, or equal ones, have none. Both are numpy arrays.
+    tree: spanning_tree, or its equal of many rows. All rows together are no campaign: fewer than 2 * min_size rows, or
+    equal ones, have none. Both are numpy arrays.
     Raises ValueError for sizes below 2, min_samples below 1, an x that is no matrix of finite numbers.
     """
     min_samples = min_size if min_samples is None else min_samples
@@ -53,8 +54,8 @@ def campaigns(x, min_size=5, min_samples=None, selection="mass"):
         raise ValueError("expected finite numbers, got nan or inf")
     if len(x) < max(2 * min_size, min_samples):
         return np.full(len(x), NO_CAMPAIGN), np.zeros(len(x))
-    tree = spanning_tree(unit(x), min_samples)
-    condensed = condense(*single_linkage(*tree), min_size)
+    edges = (tree or spanning_tree)(unit(x), min_samples)
+    condensed = condense(*single_linkage(*edges), min_size)
     return label_rows(condensed, select(condensed, selection))
 
 
@@ -151,22 +152,23 @@ def spanning_tree(x, min_samples):
 def boruvka(x, near, d, core, search):
     """The edges (a, b, weight) of the tree, in no order, from each row's near ones (n, k), their distance and core (n,).
 
-    In each round every component but the largest finds its least edge to another one. Most are among the near rows of
-    its rows; search(component, searching, best, far) finds the others. It changes the Far and each component's least
-    weight, best, in place. A row needs to be searched only if its edge could be less than what its component has: no
-    other row is nearer than its last near one, nor than what an earlier search found, since components only grow.
+    In each round components find their least edges to others: those of which it is known, and the half of the others
+    with fewer rows in doubt. Most are among the near rows; search(component, searching, best, far) finds the rest, of
+    the rows (n,) `searching`. It changes the Far and each component's least weight, best, in place. A row is in doubt
+    only if its edge could be less than what its component has: no other row is nearer than its last near one, nor than
+    what an earlier search found, since components only grow.
     """
     n, k = near.shape
     component, edges = torch.arange(n, device=x.device), []
     reach = torch.maximum(torch.maximum(d, core[:, None]), core[near])  # (n, k)
     nothing = x.new_full((n,), torch.inf)
     far = Far(component.clone(), nothing, torch.maximum(core, d[:, -1]) if k < n - 1 else nothing.clone())
-    while (size := torch.bincount(component)).numel() > 1:
+    while (count := int(component.max()) + 1) > 1:
         by_near, at = reach.masked_fill(component[near] == component[:, None], torch.inf).min(1)
-        best = x.new_full((len(size),), torch.inf)
+        best = x.new_full((count,), torch.inf)
         best.scatter_reduce_(0, component, torch.minimum(by_near, far.weight(component)), "amin")
-        doubts = torch.bincount(component[far.least <= best[component]], minlength=len(size))  # rows to be searched
-        searching = (doubts <= doubts[doubts > 0].median() if doubts.any() else doubts == 0)[component]
+        doubts = torch.bincount(component[far.least <= best[component]], minlength=count)
+        searching = (doubts <= (doubts[doubts > 0].median() if doubts.any() else 0))[component]
         search(component, searching.clone(), best, far)
         by_far = far.weight(component)
         own = torch.where(by_far < by_near, far.other, near.gather(1, at[:, None])[:, 0])

@@ -67,14 +67,14 @@ class Entered(NamedTuple):
     membership: np.ndarray  # (n,) float64 0..1
 
 
-def enter(past, day, names, found, size, keep):
+def enter(past, day, names, found, size, keep, tree):
     """Find the day's campaigns, give them their numbers and enter them in `past`, a memory.Memory; returns Entered.
 
     day: a traces.days.Day; names: of the classes; found: its fast.alone.Found, of all hosts; size: hosts of the
-    smallest campaign; keep: days for which a campaign is remembered.
+    smallest campaign; keep: days for which a campaign is remembered; tree: beyond.campaigns.spanning_tree or its equal.
     """
     today = day.date.toordinal()
-    label, membership = campaigns.campaigns(found.X, size)
+    label, membership = campaigns.campaigns(found.X, size, tree=tree)
     before = past.campaigns
     news, past.campaigns = identify(remembered(before, today - keep), found.hosts, label, today)
     number = past.campaigns.active_in

@@ -20,12 +20,13 @@ class Outputs(contextlib.ExitStack):
     """Takes in day after day of a run, while its files are open: in a `with` block.
 
     args: the command's; way: fast.alone or its equal of several processes, which all take in each day, and one writes;
-    past: the memory.Memory; truth: labels.Labels; nearest: knn.nearest or its equal.
+    past: the memory.Memory; truth: labels.Labels; nearest: knn.nearest or its equal; tree:
+    beyond.campaigns.spanning_tree or its equal.
     """
 
-    def __init__(self, args, way, past, truth, nearest):
+    def __init__(self, args, way, past, truth, nearest, tree):
         super().__init__()
-        self.args, self.way, self.past, self.truth, self.nearest = args, way, past, truth, nearest
+        self.args, self.way, self.past, self.truth, self.nearest, self.tree = args, way, past, truth, nearest, tree
         self.last = str(past.last or "") if args.state else None  # the day after which the files go on
         self.first, self.written = True, False              # whether no day came yet, whether one was embedded
 
@@ -48,7 +49,8 @@ class Outputs(contextlib.ExitStack):
                **result.scored(scored, self.truth.names)}
         groups = None
         if args.campaigns and found:
-            groups = campaigns.enter(past, day, self.truth.names, found[0], args.campaign_size, args.campaign_memory)
+            groups = campaigns.enter(past, day, self.truth.names, found[0], args.campaign_size, args.campaign_memory,
+                                     self.tree)
             row["campaigns"] = groups.quality
         if self.way.writes:
             self.write(day, found, scored, groups, before, now)

@@ -5,18 +5,21 @@
     layout.py      days and windows as they take them: only what day t needs of each earlier day
     neighbours.py  nearest neighbours: by symmetry, and by groups of which only the maxima are looked at
     pruned.py      the same of many rows: without the blocks that no neighbour can be in
+    trees.py       the spanning tree from which campaigns are made, of many rows: likewise
     features.py    the 37 features of many packets, with fewer trips to memory
     adam.py        Adam without most of a second of imports
     precision.py   exact products by the quicker library; bfloat16 and TF32 where the machine has them, if asked for
     alone.py       the steps of a day that several processes do otherwise, as one does them
 
 Each function names the plain one that it equals and has a test that holds it to that; docs/speed.md has what each
-saves. Imports the flat files; alone.py also beyond and traces.
+saves. Imports the flat files; trees.py and alone.py also beyond, alone.py also
+traces.
 """
 
 from fast.adam import Adam
 from fast.features import node_features
 from fast.network import Network
 from fast.pruned import nearest
+from fast.trees import spanning_tree
 
-__all__ = ["Adam", "Network", "nearest", "node_features"]
+__all__ = ["Adam", "Network", "nearest", "node_features", "spanning_tree"]

@@ -117,6 +117,11 @@ def cosine(d):
     return 1 - d.square() / 2
 
 
+def bars(weight):
+    """The cosines, float32, of edges that weigh so much; of none yet a number below all cosines, above what is no row."""
+    return cosine(weight).float().clamp(min=-1.5)
+
+
 def rows_of(x, core):
     """The Rows of x (n, E), core (n,) their core distances."""
     f = x.float()
@@ -173,12 +178,12 @@ def look_around(rows, blocks, of, best, look, place, once):
     torch.minimum(bound, blocks.dense.amax(1), out=bound)
     bound.masked_fill_(blocks.component == mine[:, None], -torch.inf)
     first = bound.argmax(1)
-    bar = cosine(best[mine]).float()
+    bar = bars(best[mine])
     for some in by_value(first):
         look(place, f, bar, some, int(first[some[0]]))
     if once:
         return
-    bar = cosine(best[mine]).float()
+    bar = bars(best[mine])
     reach = bound >= bar[:, None] - rows.slack
     reach.scatter_(1, first[:, None], False)
     reach = reach.T.contiguous()

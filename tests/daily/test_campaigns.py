@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import graph as graphs
+from beyond.campaigns import spanning_tree
 from daily import campaigns, memory, state
 from tests.command.running import error_of, firewall_run, run
 from tests.daily.running import daily_run, files_of, stopped_after_writes
@@ -116,7 +117,7 @@ def two_groups():
 def test_a_day_in_words(two_groups):
     """Ports with shares here and elsewhere, /24s, labels with counts, the label of most, and the hosts' lines."""
     past = memory.Memory()
-    entered = campaigns.enter(past, two_groups[0], ("Unknown", "a", 'b, "c"'), two_groups[1], 5, 7)
+    entered = campaigns.enter(past, two_groups[0], ("Unknown", "a", 'b, "c"'), two_groups[1], 5, 7, spanning_tree)
     lines = campaigns.csv_lines("2022-01-01", entered.rows).splitlines()
     rows = list(csv.DictReader([campaigns.CAMPAIGN_COLUMNS, *lines]))
     assert rows[0] == {
@@ -132,14 +133,14 @@ def test_a_day_in_words(two_groups):
     assert told["count"] == 2 and told["inside"] == pytest.approx(11 / 12) and told["day_to_day"] is None
     assert told["same_subnet"] == 1 and told["chance"] == pytest.approx(25 / 66)
     again = campaigns.enter(past, SimpleNamespace(date=datetime.date(2022, 1, 2), graph=two_groups[0].graph),
-                            ("Unknown", "a", "b"), two_groups[1], 5, 7)
+                            ("Unknown", "a", "b"), two_groups[1], 5, 7, spanning_tree)
     assert again.quality["day_to_day"] == 1 and again.rows[0]["event"] == "continues"
 
 
 def test_the_state_keeps_them(two_groups, tmp_path):
     """Through the file of the state and back: the same arrays."""
     past = memory.Memory(last=datetime.date(2022, 1, 1), models=[SimpleNamespace()], views=[None])
-    campaigns.enter(past, two_groups[0], ("Unknown", "a", "b"), two_groups[1], 5, 7)
+    campaigns.enter(past, two_groups[0], ("Unknown", "a", "b"), two_groups[1], 5, 7, spanning_tree)
     state.save(tmp_path / "s", {"campaigns": memory.tensors(past.campaigns)})
     saved = state.load(tmp_path / "s")["campaigns"]
     back = campaigns.Known(*memory.arrays(saved, campaigns.Known, host=np.uint32, active=np.uint32))
