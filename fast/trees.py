@@ -5,10 +5,10 @@ distance. The near rows of each row are found as fast.pruned finds neighbours, b
 and a block are not looked at where all rows of the block are of the row's own component, or where the largest of the
 row's core distance, the least core distance in the block and the least distance that its cone allows is more than
 the least edge that the component has so far. What is looked at is multiplied in float32; of what comes within its
-rounding of the least edge the distance is taken by differences. Dual-tree Boruvka (March, Ram, Gray: Fast Euclidean
+rounding of the least edge the distance is taken by differences. Rows closer than that are multiplied as they are. Dual-tree Boruvka (March, Ram, Gray: Fast Euclidean
 Minimum Spanning Tree, KDD 2010) has the same bounds, between blocks and blocks.
 
-    x       (n, E)  rows of length 1 in float64               f (n, E) the same in float32
+    x       (n, E)  rows of length 1 in float64               f (n, E) the same in float32, or as they are
     cosine  1 - d^2 / 2 of a distance d, of a core distance or of an edge's weight: what is near is large
 
 Imports beyond.campaigns, fast.neighbours, fast.precision, fast.pruned, numpy and torch.
@@ -23,10 +23,11 @@ import torch
 from beyond import campaigns
 from fast import neighbours, precision, pruned
 
-FROM = 10_000  # rows: of fewer, all pairs are multiplied
-SIZE = 384      # rows of a block at most
+FROM = 7_000  # rows: of fewer, all pairs are multiplied
+SIZE = 384  # rows of a block at most
 AT_ONCE = 1 << 24  # bounds of rows and blocks
-SAMPLE = 8      # a row of so many goes before the others
+SAMPLE = 8  # a row of so many goes before the others
+CLOSE = 0.25  # of the rows, with all near ones so near that float32 does not tell them apart: from there on float64
 
 
 class Rows(NamedTuple):
@@ -35,8 +36,8 @@ class Rows(NamedTuple):
     core: torch.Tensor   # (n,) core distances, by row number
     order: torch.Tensor  # (n,) the row at each place
     f: torch.Tensor      # (n, E) by place
-    dense: torch.Tensor  # (n,) cosines of core distances, by place, float32
-    slack: float         # see fast.pruned
+    dense: torch.Tensor  # (n,) cosines of core distances, by place
+    slack: float         # how far a product of f may be from that in exact numbers, twice
 
 
 class Blocks(NamedTuple):
@@ -53,8 +54,9 @@ class Blocks(NamedTuple):
 def spanning_tree(x, min_samples):
     """As campaigns.spanning_tree, of rows x (n, E) that campaigns.unit made; few rows, and zero rows, are left to it.
 
-    Memory: NEAR neighbours a row, and blocks. Of edges that weigh the same the shorter one is taken, then the one with
-    the lower rows, among all pairs.
+    Of edges that weigh the same the shorter one is taken, then the one with the lower rows, among all pairs. Memory: a
+    few copies of x, NEAR neighbours a row, and blocks. Where pruning does not pay, or more than 96 near rows are wanted,
+    they are found by products, as the plain form finds them: these do not tell apart what is nearer than 1e-8.
     """
     if len(x) < FROM or not x.any(1).all():
         return campaigns.spanning_tree(x, min_samples)
@@ -66,7 +68,7 @@ def spanning_tree(x, min_samples):
         with precision.matmul_precision("exact", x.device):
             near, d = near_rows(y, min(len(y) - 1, max(campaigns.NEAR, min_samples)))
             core = core_distances(near, d, count, min_samples)
-            edges = campaigns.boruvka(y, near, d, core, partial(search, rows_of(y, core)))
+            edges = campaigns.boruvka(y, near, d, core, partial(search, rows_of(y, core, d[:, -1])))
     copies = (first[of] != torch.arange(len(x), device=x.device)).nonzero()[:, 0]
     a, b, weight = (torch.cat(parts) for parts in zip((first[edges[0]], first[edges[1]], edges[2]),
                                                       (first[of[copies]], copies, core[of[copies]])))
@@ -88,7 +90,7 @@ def distinct(x):
 # -- near rows ---------------------------------------------------------------------------------------------------------
 
 def near_rows(x, k):
-    """As campaigns.near_rows."""
+    """As campaigns.near_rows: (rows (n, k) int64, distance (n, k) ascending)."""
     n, found = len(x), None
     if k <= pruned.SIZE // 4:
         found = pruned.search(x, k, closeness, 1)
@@ -117,17 +119,19 @@ def cosine(d):
     return 1 - d.square() / 2
 
 
-def bars(weight):
-    """The cosines, float32, of edges that weigh so much; of none yet a number below all cosines, above what is no row."""
-    return cosine(weight).float().clamp(min=-1.5)
+def bars(weight, dtype):
+    """The cosines of edges that weigh so much; of none yet a number below all cosines, above what is no row."""
+    return cosine(weight).to(dtype).clamp(min=-1.5)
 
 
-def rows_of(x, core):
-    """The Rows of x (n, E), core (n,) their core distances."""
-    f = x.float()
-    order = pruned.compact(f).ravel()
+def rows_of(x, core, last):
+    """The Rows of x (n, E), their core distances and those of their last near rows (n,)."""
+    order = pruned.compact(x.float()).ravel()
     order = order[order < len(x)]
-    return Rows(x, core, order, f[order], cosine(core).float()[order], (x.shape[1] + 4) * torch.finfo(f.dtype).eps)
+    slack = (x.shape[1] + 4) * torch.finfo(torch.float32).eps
+    close = (last.square() / 2 < slack).double().mean() > CLOSE
+    f = x[order] if close else x[order].float()
+    return Rows(x, core, order, f, cosine(core[order]).to(f.dtype), (x.shape[1] + 4) * torch.finfo(f.dtype).eps)
 
 
 def in_blocks(rows, of):
@@ -150,8 +154,8 @@ def in_blocks(rows, of):
 def search(rows, component, searching, best, far):
     """As the search of campaigns.boruvka: what it enters in `far` and `best` makes each component's least edge known.
 
-    Each row is first looked for in the block that may hold its nearest one, then in all that the least edges leave. A
-    sample of the rows goes before, so that the least edges are known about.
+    Each row is first held to the block that may have the nearest one to it, then to all that the least edges leave. A
+    sample of the rows goes before, to have least edges that leave few.
     """
     far.reach.masked_fill_(component[far.other] == component, torch.inf)
     of = component[rows.order]
@@ -178,12 +182,12 @@ def look_around(rows, blocks, of, best, look, place, once):
     torch.minimum(bound, blocks.dense.amax(1), out=bound)
     bound.masked_fill_(blocks.component == mine[:, None], -torch.inf)
     first = bound.argmax(1)
-    bar = bars(best[mine])
+    bar = bars(best[mine], f.dtype)
     for some in by_value(first):
         look(place, f, bar, some, int(first[some[0]]))
     if once:
         return
-    bar = bars(best[mine])
+    bar = bars(best[mine], f.dtype)
     reach = bound >= bar[:, None] - rows.slack
     reach.scatter_(1, first[:, None], False)
     reach = reach.T.contiguous()
@@ -191,10 +195,10 @@ def look_around(rows, blocks, of, best, look, place, once):
         look(place, f, bar, reach[block].nonzero()[:, 0], block)
 
 
-def look_into(rows, blocks, of, enter, place, f, bar, some, block):
-    """Enter the least edges from some of the places (m,) to rows of a block, all that may weigh the same."""
+def look_into(rows, blocks, of, enter, place, f, bar, those, block):
+    """Enter the least edges from those of the places (m,) to rows of a block, all that may weigh the same."""
     columns = blocks.f[block].T
-    for some in some.split(neighbours.sizes_on(f.device).product // SIZE):
+    for some in those.split(neighbours.sizes_on(f.device).product // SIZE):
         s = f[some] @ columns
         torch.minimum(s, blocks.dense[block], out=s)
         if blocks.component[block] < 0:

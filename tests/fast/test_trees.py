@@ -17,8 +17,9 @@ on_every_device = pytest.mark.parametrize("device", DEVICES)
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Blocks small enough that a few hundred rows have many; all is pruned, whether it pays or not."""
-    for module, name, value in ((trees, "FROM", 2), (trees, "SIZE", 24), (trees, "AT_ONCE", 1 << 12), (trees, "SAMPLE", 3),
-                                (pruned, "SIZE", 48), (pruned, "AT_ONCE", 3), (campaigns, "NEAR", 4)):
+    for module, name, value in ((trees, "FROM", 2), (trees, "SIZE", 24), (trees, "AT_ONCE", 1 << 12),
+                                (trees, "SAMPLE", 3), (pruned, "SIZE", 96), (pruned, "AT_ONCE", 3),
+                                (campaigns, "NEAR", 4)):
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(pruned, "pays", lambda *arguments: True)
 
@@ -70,10 +71,11 @@ def same_tree(found, expected):
 
 @on_every_device
 @pytest.mark.parametrize("min_samples", [1, 2, 5, 20])
-@pytest.mark.parametrize("spread", [0.003, 0.1, 1.0, 100.0])
+@pytest.mark.parametrize("spread", [1e-9, 1e-5, 0.003, 0.1, 1.0, 100.0])
 @pytest.mark.parametrize("n", [47, 49, 300, 961])
 def test_the_tree_is_that_of_all_pairs(device, n, spread, min_samples):
-    """Rows in tight and loose clusters, and in none: the edges of the dense form, their weights to the last bit."""
+    """Of rows in clusters tighter than any product tells, loose ones and none: the edges of the dense form, weights to
+    the last bit."""
     x = campaigns.unit(clusters(n, 7, spread).to(device))
     assert same_tree(fast.spanning_tree(x, min_samples), dense_tree(x.cpu(), min_samples))
 
