@@ -150,7 +150,7 @@ def spanning_tree(x, min_samples):
 
 
 def boruvka(x, near, d, core, search):
-    """The edges (a, b, weight) of the tree, in no order, from each row's near ones (n, k), their distance and core (n,).
+    """The tree's edges (a, b, weight), in no order, from each row's near ones (n, k), their distance, and core (n,).
 
     In each round components find their least edges to others: those of which it is known, and the half of the others
     with fewer rows in doubt. Most are among the near rows; search(component, searching, best, far) finds the rest, of

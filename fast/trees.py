@@ -1,12 +1,14 @@
 """beyond.campaigns.spanning_tree of many rows, without the pairs that cannot be edges of it.
 
 Equal rows are one row that counts as many times: the others are joined to it first, by edges that weigh its core
-distance. The near rows of each row are found as fast.pruned finds neighbours, by differences. In Boruvka's rounds a row
-and a block are not looked at where all rows of the block are of the row's own component, or where the largest of the
-row's core distance, the least core distance in the block and the least distance that its cone allows is more than
-the least edge that the component has so far. What is looked at is multiplied in float32; of what comes within its
-rounding of the least edge the distance is taken by differences. Rows closer than that are multiplied as they are. Dual-tree Boruvka (March, Ram, Gray: Fast Euclidean
-Minimum Spanning Tree, KDD 2010) has the same bounds, between blocks and blocks.
+distance. The near rows of each row are found as fast.pruned finds neighbours, but by differences. In Boruvka's rounds a
+row and a block are not multiplied where all rows of the block are of the row's component, nor where the least core
+distance in the block, or the least distance that its cone allows, is more than the least edge that the component has so
+far. What is multiplied is float32; of what comes within its rounding of the least edge the distance is taken by
+differences. Where rows are so close that float32 does not tell them apart, they are multiplied as they are.
+
+Dual-tree Boruvka (March, Ram, Gray: Fast Euclidean Minimum Spanning Tree, KDD 2010) bounds a block by a block: here a
+row is held to a block, see docs/speed.md.
 
     x       (n, E)  rows of length 1 in float64               f (n, E) the same in float32, or as they are
     cosine  1 - d^2 / 2 of a distance d, of a core distance or of an edge's weight: what is near is large
@@ -23,7 +25,7 @@ import torch
 from beyond import campaigns
 from fast import neighbours, precision, pruned
 
-FROM = 7_000  # rows: of fewer, all pairs are multiplied
+FROM = 10_000  # rows: of fewer, all pairs are multiplied
 SIZE = 384  # rows of a block at most
 AT_ONCE = 1 << 24  # bounds of rows and blocks
 SAMPLE = 8  # a row of so many goes before the others
@@ -55,8 +57,8 @@ def spanning_tree(x, min_samples):
     """As campaigns.spanning_tree, of rows x (n, E) that campaigns.unit made; few rows, and zero rows, are left to it.
 
     Of edges that weigh the same the shorter one is taken, then the one with the lower rows, among all pairs. Memory: a
-    few copies of x, NEAR neighbours a row, and blocks. Where pruning does not pay, or more than 96 near rows are wanted,
-    they are found by products, as the plain form finds them: these do not tell apart what is nearer than 1e-8.
+    few copies of x, NEAR neighbours a row, and blocks. Where pruning does not pay, or where more than 96 near rows are
+    wanted, products find these as in the plain form: they do not tell apart what is nearer than 1e-8.
     """
     if len(x) < FROM or not x.any(1).all():
         return campaigns.spanning_tree(x, min_samples)
