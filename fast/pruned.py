@@ -19,6 +19,7 @@ import knn
 from fast import neighbours, precision
 
 FROM = 30_000    # rows: of fewer, all pairs are multiplied
+EACH = 1000      # more rows for each neighbour: many of them let more blocks through
 SIZE = 384       # rows of a block at most, and half of that at least
 AT_ONCE = 16     # blocks whose bounds are computed at once, by the bars as they are then
 SAMPLE = 128     # rows by which it is told whether pruning pays
@@ -33,7 +34,7 @@ def nearest(x, k, queries=None, query_block=None, block=None):
     Rows in general position (random ones, say) and those with many copies are not: neighbours.nearest takes them, after
     a few percent of its time. Memory beyond that of x and the result: a few copies of x in float32.
     """
-    many = queries is None and query_block is None and block is None and x.ndim == 2 and len(x) >= FROM
+    many = queries is None and query_block is None and block is None and x.ndim == 2 and len(x) >= FROM + EACH * k
     if many and 1 <= k <= SIZE // 4 and x.dtype in (torch.float32, torch.float64):
         knn.check(x, k, None)
         with precision.matmul_precision("exact", x.device):

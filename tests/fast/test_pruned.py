@@ -16,6 +16,7 @@ either = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def small(monkeypatch):
     """Blocks small enough that a few hundred rows have many, and no search that gives up."""
     monkeypatch.setattr(pruned, "FROM", 100)
+    monkeypatch.setattr(pruned, "EACH", 0)
     monkeypatch.setattr(pruned, "SIZE", 24)
     monkeypatch.setattr(pruned, "AT_ONCE", 3)
     monkeypatch.setattr(pruned, "pays", lambda *arguments: True)
@@ -132,7 +133,7 @@ def test_every_row_is_in_one_block(n):
 def test_it_is_told_whether_pruning_pays(monkeypatch):
     """Tight clusters pay; random rows do not, nor do many copies of few: those go to neighbours.nearest."""
     monkeypatch.undo()
-    monkeypatch.setattr(pruned, "FROM", 5000)
+    monkeypatch.setattr(pruned, "FROM", 2900)
     monkeypatch.setattr(pruned, "SIZE", 48)
     asked, plain = [], neighbours.nearest
 
@@ -146,6 +147,14 @@ def test_it_is_told_whether_pruning_pays(monkeypatch):
         asked.clear()
         assert torch.equal(fast.nearest(x, 3)[1][:50], knn.nearest(x, 3)[1][:50])
         assert bool(asked) == given_up
+
+
+def test_many_neighbours_are_pruned_among_more_rows_only(monkeypatch):
+    """From FROM rows on, and EACH more for each neighbour."""
+    monkeypatch.setattr(neighbours, "nearest", lambda *arguments: "all pairs")
+    monkeypatch.setattr(pruned, "EACH", 50)
+    x = clusters(250, 4, 0.1)
+    assert fast.nearest(x[:249], 3) == fast.nearest(x, 4) == "all pairs" and len(fast.nearest(x, 3)[1]) == 250
 
 
 def test_other_searches_are_not_pruned(monkeypatch):
