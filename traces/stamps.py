@@ -37,6 +37,25 @@ def stamps(text, starts, stops, state):
     name, `[`, another stamp's host. Lines without one may begin with seconds since 1970. `state` is the last time
     without a year as (year, second of a leap year); before the first, (None, (near, latest)), see syslog.py.
     """
+    new = _new(text, starts)
+    found, state = _stamps(text, starts[new], stops[new], state)
+    which = np.cumsum(new) - 1
+    return Stamps(*(column[which] for column in found)), state
+
+
+def _new(text, starts):
+    """Which lines may have another stamp than the line before: not those that begin `Dec  2 00:01:07 ` as it did.
+
+    Their first 24 bytes are equal, and hold all that a stamp without a fraction is told by.
+    """
+    head = text.words[starts + np.array([[0], [8], [16]])]
+    alike = (head[:, 1:] == head[:, :-1]).all(axis=0)
+    alike &= _is_clock(text.words, starts[1:] + 7) & (text.buf[starts[1:] + 15] == SPACE)
+    return np.append(np.ones(len(starts[:1]), bool), ~alike)
+
+
+def _stamps(text, starts, stops, state):
+    """As stamps, line by line."""
     buf, words = text
     clock, there = _find_clocks(text, starts, stops)
     time, good = np.zeros(len(starts)), np.zeros(len(starts), bool)
@@ -95,17 +114,12 @@ def _years_beside(text, clock, stop):
 def _find_clocks(text, starts, stops):
     """Where each line's first time of day `dd:dd:dd` stands, behind a blank, T, `:` or the like; and which have one."""
     buf, words = text
-
-    def is_clock(at):
-        word = words[at] ^ np.uint64(0x30303A30303A3030)  # 00:00:00
-        return ((word + np.uint64(0x76767F76767F7676)) | word) & np.uint64(0x8080808080808080) == 0
-
     clock = starts + 7
-    there = is_clock(clock) & (clock + 8 <= stops)
+    there = _is_clock(words, clock) & (clock + 8 <= stops)
     rows = np.flatnonzero(~there)
     if rows.size:
         clock[rows] = starts[rows] + 11
-        there[rows] = is_clock(clock[rows]) & (clock[rows] + 8 <= stops[rows])
+        there[rows] = _is_clock(words, clock[rows]) & (clock[rows] + 8 <= stops[rows])
         rows = rows[~there[rows]]
     if rows.size:
         colons = np.append(np.flatnonzero(buf == COLON), len(buf) - 16)
@@ -116,11 +130,17 @@ def _find_clocks(text, starts, stops):
         at = colons[np.minimum(next_one, len(colons) - 1)] - 2
         within = at + 8 <= stops[rows]
         rows, at, next_one = rows[within], at[within], next_one[within] + 1
-        found = is_clock(at) & (at > starts[rows])
+        found = _is_clock(words, at) & (at > starts[rows])
         found &= np.isin(buf[at - 1], list(b" \tTt_[\"'")) | (buf[at - 1] == COLON) & (buf[at - 10] == ord("/"))
         clock[rows[found]], there[rows[found]] = at[found], True
         rows, next_one = rows[~found], next_one[~found]
     return np.where(there, clock, 13), there
+
+
+def _is_clock(words, at):
+    """Which of these positions have 8 bytes `dd:dd:dd`."""
+    word = words[at] ^ np.uint64(0x30303A30303A3030)  # 00:00:00
+    return ((word + np.uint64(0x76767F76767F7676)) | word) & np.uint64(0x8080808080808080) == 0
 
 
 def _dated(text, clock, stops):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.traces.reading import LINE, quad, read, same
-from traces import fields, syslog
+from traces import fields, stamps, syslog
 
 
 def plain_netfilter(text, year):
@@ -243,6 +243,35 @@ def test_dress_may_change_from_line_to_line(block, monkeypatch):
     assert columns["port"].tolist() == list(range(1, len(lines) + 1))
     assert skipped == {"other log line": len(lines) - 1} and not rejected
     assert ((columns["time"] >= TEN) & (columns["time"] < TEN + 1)).all()
+
+
+BEGINNINGS = (
+    "Dec 12 00:01:07 host", "Dec  2 00:01:07 host", "Dec 12 00:01:07 2023 host", "Dec 12 00:01:07 2022 host",
+    "Dec 12 00:01:07.25 host", "Dec 12 00:01:07.75 host", "Dec 12 00:01:07:5 host", "Dec 12 00:61:07 host",
+    "Feb 30 00:01:07 host", "Jan  1 00:00:00 host", "2 May 12 00:01:07 2023", "2023-05-12T10:00:00Z host",
+    "1683885600.123456 host", "host", "Dec 12 00:01:07")  # fmt: skip
+
+
+@pytest.mark.parametrize("block", [700, 1 << 20])
+def test_a_stamp_is_read_once_for_the_lines_that_repeat_it(block, monkeypatch):
+    """Runs of lines with stamps of all kinds, alike to their 15th byte or not, have the times of lines read by one."""
+    monkeypatch.setattr(fields, "BLOCK", block)
+    rng = random.Random(0)
+    text = "".join(f"{beginning} kernel: {BLOCK} ID={rng.randrange(9)}\n" * rng.randrange(1, 4)
+                   for beginning in rng.choices(BEGINNINGS, k=400))  # fmt: skip
+    seen, by_line = [], stamps._stamps
+
+    def counted(text, starts, *arguments):
+        seen.append(len(starts))
+        return by_line(text, starts, *arguments)
+    monkeypatch.setattr(stamps, "_stamps", counted)
+    once = read(text, "netfilter", NEAR)
+    fewer = sum(seen)
+    monkeypatch.setattr(stamps, "_new", lambda text, starts: np.ones(len(starts), bool))
+    seen.clear()
+    each = read(text, "netfilter", NEAR)
+    same(once[0], each[0])
+    assert once[1:] == each[1:] and fewer < 0.9 * sum(seen) and len(set(once[0]["time"].tolist())) > 8
 
 
 def test_a_zone_that_is_not_applied_is_said():
