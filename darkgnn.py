@@ -221,7 +221,7 @@ def follow(days, truth, args, way, past, say, warn, expected, save=None):
             learned, found = learn_and_embed(day, args, way, past, say)
             scored = [scores.score_day(one.hosts, one.labels, one.similarity, one.neighbours, len(truth.names))
                       for one in found]
-            row, told = files_of_days.take(day, learned, found, scored)
+            row, lines = files_of_days.take(day, learned, found, scored)
             if past.day >= first_test(args) and not found:
                 when = "today" if MODELS[args.model].trained == "anew" else "so far"
                 warn(f"{day.date}: nothing learned {when}, every host contacted every port: not embedded")
@@ -233,7 +233,7 @@ def follow(days, truth, args, way, past, say, warn, expected, save=None):
                 of_run.append(one._replace(predicted=None, share=None, nearest=None))
             end = time.perf_counter()
             row["seconds"], start = round(end - start, 3), end
-            for line in words.day_line(row, words.time_left(rows, expected())), *told:
+            for line in words.day_line(row, words.time_left(rows, expected())), *lines:
                 say(line)
     return rows, runs
 

@@ -61,7 +61,7 @@ class Entered(NamedTuple):
     """A day's campaigns in words and numbers."""
     rows: list              # of campaigns.csv after the date, {column: value}, the biggest news first
     host_lines: str         # of campaign_hosts.csv
-    told: list              # a line of output per row
+    lines: list             # a line of output per row
     quality: dict           # for report.json
     number: np.ndarray      # (n,) int64 campaign of each of the day's hosts, -1: in none
     membership: np.ndarray  # (n,) float64 0..1
@@ -85,7 +85,7 @@ def enter(past, day, names, found, size, keep, tree):
     host_lines = zip(host, np.where(number < 0, "", number.astype(str)), np.char.mod("%.4f", membership))
     return Entered([row_of(news, seen, i) for i in order],
                    "".join(f"{day.date},{','.join(row)}\n" for row in host_lines),
-                   [told(news, seen, i) for i in order],
+                   [line_of(news, seen, i) for i in order],
                    quality(before, found.hosts, number, labels), number, membership)
 
 
@@ -239,7 +239,7 @@ def csv_lines(day, rows):
     return "".join(",".join([str(day), *(files.quoted(str(value)) for value in row.values())]) + "\n" for row in rows)
 
 
-def told(news, seen, i):
+def line_of(news, seen, i):
     """Row i of the News as a line of output, 80 characters at most: what happened, the label, the busiest ports."""
     event = f"{news.event[i]} {news.origin[i]}".strip()
     line = (f"  campaign {news.number[i]:<4} {event:14} {news.hosts[i]:6,} hosts +{news.gained[i]:,} "

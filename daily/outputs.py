@@ -59,7 +59,7 @@ class Outputs(contextlib.ExitStack):
             if self.way.writes:
                 self.show(day, told, everyone, of_hosts, found, scored, groups, changes.changed(before, now))
         self.first, self.written = False, self.written or bool(found)
-        return row, groups.told if groups else []
+        return row, groups.lines if groups else []
 
     def write(self, day, found, scored, groups, before, now):
         """The day's rows and embeddings; before the first of a run, what an earlier one left is removed."""

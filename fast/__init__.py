@@ -3,7 +3,7 @@
     network.py     Network: that of training.py with the two below
     models.py      the embedders and the link predictor: same parameters, same state_dict, another forward
     layout.py      days and windows as they take them: only what day t needs of each earlier day
-    neighbours.py  nearest neighbours: by symmetry, and by groups of which only the maxima are looked at
+    neighbours.py  nearest neighbours: by symmetry, and by tiles of which only maxima are looked at
     pruned.py      the same of many rows: without the blocks that no neighbour can be in
     trees.py       the spanning tree from which campaigns are made, of many rows: likewise
     features.py    the 37 features of many packets, with fewer trips to memory
@@ -12,8 +12,7 @@
     alone.py       the steps of a day that several processes do otherwise, as one does them
 
 Each function names the plain one that it equals and has a test that holds it to that; docs/speed.md has what each
-saves. Imports the flat files; trees.py and alone.py also beyond, alone.py also
-traces.
+saves. Imports the flat files; trees.py and alone.py also beyond, and alone.py traces.
 """
 
 from fast.adam import Adam

@@ -128,10 +128,10 @@ def test_a_day_in_words(two_groups):
     assert rows[1]["predicted"] == rows[1]["agreement"] == "" and rows[1]["labels"] == 'a 1; b, "c" 1'
     hosts = entered.host_lines.splitlines()
     assert hosts[0] == "2022-01-01,1.2.3.0,1,1.0000" and hosts[-1] == "2022-01-01,9.9.9.9,,0.0000"
-    assert entered.told[0] == "  campaign 1    new                 6 hosts +6 -0  a  23:0.967  80:0.033"
-    told = entered.quality
-    assert told["count"] == 2 and told["inside"] == pytest.approx(11 / 12) and told["day_to_day"] is None
-    assert told["same_subnet"] == 1 and told["chance"] == pytest.approx(25 / 66)
+    assert entered.lines[0] == "  campaign 1    new                 6 hosts +6 -0  a  23:0.967  80:0.033"
+    quality = entered.quality
+    assert quality["count"] == 2 and quality["inside"] == pytest.approx(11 / 12) and quality["day_to_day"] is None
+    assert quality["same_subnet"] == 1 and quality["chance"] == pytest.approx(25 / 66)
     again = campaigns.enter(past, SimpleNamespace(date=datetime.date(2022, 1, 2), graph=two_groups[0].graph),
                             ("Unknown", "a", "b"), two_groups[1], 5, 7, spanning_tree)
     assert again.quality["day_to_day"] == 1 and again.rows[0]["event"] == "continues"
