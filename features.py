@@ -165,7 +165,7 @@ def packets_per_address(host, address, packets=None):
     """
     pair = host.astype(np.uint64)
     pair <<= BITS_32                                        # in place: new memory takes longer than the sums
-    pair |= address.astype(np.uint64)
+    pair |= address.astype(np.uint32, copy=False)
     if packets is None:
         pair.sort()
     else:
