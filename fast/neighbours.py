@@ -48,12 +48,12 @@ def nearest(x, k, queries=None, query_block=None, block=None):
 
     Where few neighbours are searched among x itself, two blocks of `block` rows are multiplied once, for both.
     """
+    knn.check(x, k, queries, *(size for size in (query_block, block) if size is not None))
     sizes, itself = sizes_on(x.device), queries is None
     once = itself and k <= FEW
     if block is None:
         block = evenly(len(x), sizes.itself if once else sizes.candidates if k <= FEW else 2 * sizes.candidates)
     query_block = sizes.queries if query_block is None else query_block
-    knn.check(x, k, queries, query_block, block)
     query_block = block if once else query_block
     queries = knn.unit(x if itself else queries)
     k = max(0, min(k, len(x) - itself))
@@ -73,7 +73,7 @@ def search(x, queries, itself, once, query_block, block, similarity, neighbours)
     k = similarity.shape[1]
     group = group_for(k)
     width = whole(min(block, len(x)), group * LANES)
-    tile = whole(min(query_block, max(1, sizes_on(x.device).product // width)), group)
+    tile = whole(max(1, min(query_block, len(queries), sizes_on(x.device).product // width)), group)
     buffer = queries.new_empty(tile, width)                 # one for all products: new memory is slow
     for c in range(0, len(x), block):
         candidates = queries[c : c + block] if itself else knn.unit(x[c : c + block])

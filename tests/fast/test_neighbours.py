@@ -134,7 +134,8 @@ def test_numbers_that_are_none_are_refused(nearest):
 @both
 @pytest.mark.parametrize("arguments", [
     {"k": 0}, {"block": -1}, {"query_block": -1}, {"query_block": 0}, {"block": 0}, {"x": torch.ones(4)},
-    {"x": torch.ones(4, 0)}, {"queries": torch.ones(2, 3)}, {"queries": torch.ones(2, 2).double()}])
+    {"x": torch.tensor(1.0)}, {"x": torch.ones(4, 0)}, {"queries": torch.ones(2, 3)},
+    {"queries": torch.ones(2, 2).double()}])
 def test_bad_arguments_are_refused(nearest, arguments):
     """k or a block below 1, rows of another width or type, no rows at all are ValueErrors that say so."""
     with pytest.raises(ValueError, match=r"expected k >= 1 and rows of one width|expected blocks of 1 row or more"):
@@ -203,6 +204,19 @@ def test_the_full_matrix_is_never_formed(monkeypatch):
         fast.nearest(x, k, queries, query_block=16, block=256)
         assert seen and max(rows for rows, _, _ in seen) <= height and max(columns for _, columns, _ in seen) <= 256
         assert len({storage for _, _, storage in seen}) == 1
+
+
+def test_few_queries_take_little_memory(monkeypatch):
+    """The buffer has no more rows than there are queries, up to a whole group, however large a product may be."""
+    monkeypatch.setattr(neighbours, "BLOCKS", {"cpu": neighbours.BLOCKS["cuda"]})
+    sizes, plain = [], torch.mm
+
+    def mm(a, b, out):
+        sizes.append(out.untyped_storage().nbytes() // out.itemsize)
+        return plain(a, b, out=out)
+    monkeypatch.setattr(torch, "mm", mm)
+    fast.nearest(torch.randn(1000, 4), 3, torch.randn(1, 4))
+    assert sizes == [16 * 1024]
 
 
 def test_among_themselves_two_blocks_are_multiplied_once(monkeypatch):
