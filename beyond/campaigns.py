@@ -152,11 +152,12 @@ def spanning_tree(x, min_samples):
 def boruvka(x, near, d, core, search):
     """The tree's edges (a, b, weight), in no order, from each row's near ones (n, k), their distance, and core (n,).
 
-    In each round components find their least edges to others: those of which it is known, and the half of the others
-    with fewer rows in doubt. Most are among the near rows; search(component, searching, best, far) finds the rest, of
-    the rows (n,) `searching`. It changes the Far and each component's least weight, best, in place. A row is in doubt
-    only if its edge could be less than what its component has: no other row is nearer than its last near one, nor than
-    what an earlier search found, since components only grow.
+    In each round components find their least edges to others: those whose least edge is certain already, and of the
+    others the half with the fewest rows still to be searched, those in doubt. Most are among the near rows;
+    search(component, searching, best, far) finds the rest, of the rows (n,) `searching`. It changes the Far and each
+    component's least weight, best, in place. A row is in doubt only if its edge could be less than what its component
+    has: no other row is nearer than its last near one, nor than what an earlier search found, since components only
+    grow.
     """
     n, k = near.shape
     component, edges = torch.arange(n, device=x.device), []

@@ -20,7 +20,7 @@ class Blocks(NamedTuple):
     """How much is worked on at once on a device."""
     queries: int     # rows of a block of queries
     candidates: int  # rows of a block of x
-    itself: int      # rows of either, where two blocks are multiplied once
+    itself: int      # rows of each of two blocks of x that are multiplied once, for both
     product: int     # similarities of one matrix product: what a cache holds
 
 
@@ -32,7 +32,7 @@ def sizes_on(device):
     return BLOCKS["cpu" if device.type == "cpu" else "cuda"]
 
 
-FEW = 8   # neighbours: of more, what a block lets through for its columns costs more than multiplying it again
+FEW = 8   # neighbours: with more, selecting candidates for the columns costs more than a second product
 MANY = 4  # times k groups of a row: more are not looked into before its bar is raised
 LANES = 16  # groups of a block are a multiple of it: what a vector unit reduces at once
 
@@ -44,9 +44,10 @@ def group_for(k):
 
 @torch.no_grad()
 def nearest(x, k, queries=None, query_block=None, block=None):
-    """As knn.nearest; blocks that are None are those of BLOCKS. Memory: one product, and what it lets through.
+    """As knn.nearest; blocks that are None are those of BLOCKS.
 
-    Where few neighbours are searched among x itself, two blocks of `block` rows are multiplied once, for both.
+    Memory: a tile of similarities, and the candidates selected from it. Where few neighbours are searched among x
+    itself, two blocks of `block` rows are multiplied once, for both.
     """
     knn.check(x, k, queries, *(size for size in (query_block, block) if size is not None))
     sizes, itself = sizes_on(x.device), queries is None
@@ -101,7 +102,10 @@ def whole(n, size):
 
 
 def by_groups(x, group):
-    """Rows of x (n, E) by their place in their group, then by group: (group, G, E); what fills them up is 0."""
+    """Rows of x (n, E) by their place in their group, then by group: (group, G, E).
+
+    Rows of zeros are appended, so that G is a multiple of LANES.
+    """
     x = torch.nn.functional.pad(x, (0, 0, 0, whole(len(x), group * LANES) - len(x)))
     return x.reshape(-1, group, x.shape[1]).transpose(0, 1).contiguous()
 
@@ -134,8 +138,8 @@ def found(query, columns, m, first, k, bar, column_bar, buffer):
 def similarities(x, columns, m, first, buffer):
     """Similarities (whole(n), group, G), in `buffer`, of rows x (n, E) and the m rows that by_groups made columns of.
 
-    s[i, a, g] is that of row i and column g * group + a. What is no pair gets the lowest float: what fills up groups
-    of columns, and of rows, and, unless `first` is None, a row and itself: row i is column first + i then.
+    s[i, a, g] is that of row i and column g * group + a. Padding, of rows and of columns, gets the lowest float, so
+    that a real candidate is always before it; unless `first` is None so does a row beside itself, column first + i.
     """
     (group, G, E), n, lowest = columns.shape, len(x), torch.finfo(x.dtype).min
     s = buffer.view(-1)[: whole(n, group) * group * G].view(-1, group, G)
@@ -235,7 +239,8 @@ def above(similarity):
 def kth(maxima, k):
     """A bar for each row of maxima (rows, G), (rows,), that at least k of them reach; the lowest float if G < k.
 
-    Not always the highest such bar: of many maxima, the largest of every so manieth stand for all.
+    Many maxima are split into `width` classes, and the largest of each class is used: the bar may then be lower than
+    the k-th largest.
     """
     G, width = maxima.shape[1], whole(5 * k, 4 * LANES)
     if k > G:

@@ -19,7 +19,7 @@ import knn
 from fast import neighbours, precision
 
 FROM = 30_000    # rows: of fewer, all pairs are multiplied
-EACH = 1000      # more rows for each neighbour: many of them let more blocks through
+EACH = 1000      # more rows for each neighbour asked for: with many, fewer blocks can be skipped
 SIZE = 384       # rows of a block at most, and half of that at least
 AT_ONCE = 16     # blocks whose bounds are computed at once, by the bars as they are then
 SAMPLE = 128     # rows by which it is told whether pruning pays
@@ -52,7 +52,7 @@ def products(a, b):
 def search(u, k, similar=products, less=0):
     """(similarity (n, k), neighbours (n, k)) of rows u (n, E) of length 1, or None where pruning does not pay.
 
-    similar(a, b): similarities of rows to rows, of which the k largest are found, each less by `less` than the cosine.
+    similar(a, b) returns the cosines of rows a to rows b minus `less`; the k largest are found.
     """
     f, slack = u.float(), (u.shape[1] + 4) * torch.finfo(torch.float32).eps
     order = compact(f)

@@ -177,7 +177,8 @@ def search(rows, component, searching, best, far):
 
 
 def look_around(rows, blocks, of, best, look, place, once):
-    """Look into the block with the highest bound for each place (m,), then, unless once, into all others in reach."""
+    """Look, for each place (m,), into the block with the highest bound and, unless `once`, into every other one whose
+    bound reaches the least edge of the place's component."""
     f, mine = rows.f[place], of[place]
     bound = torch.cat([pruned.at_most(part, blocks.centre, blocks.least, rows.slack)
                        for part in f.split(neighbours.sizes_on(f.device).product // len(blocks.least) + 1)])
