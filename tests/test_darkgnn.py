@@ -179,11 +179,12 @@ def test_plain_and_fast_agree(capsys, tmp_path, firewall, model):
 
 
 def test_plain_takes_the_flat_files_and_the_default_takes_fast(capsys):
-    """--plain runs training.Network, torch's Adam, knn.nearest and features.node_features; the default runs fast's."""
+    """--plain runs the flat files' forms, torch's Adam and the plain tree of campaigns; the default runs fast's."""
     assert darkgnn.forms_of(darkgnn.parse_arguments(["--plain"])) == (
-        training.Network, torch.optim.Adam, knn.nearest, darkgnn.features.node_features)
+        training.Network, torch.optim.Adam, knn.nearest, darkgnn.features.node_features,
+        darkgnn.campaigns.spanning_tree)
     assert darkgnn.forms_of(darkgnn.parse_arguments([])) == (
-        fast.Network, fast.Adam, fast.nearest, fast.node_features)
+        fast.Network, fast.Adam, fast.nearest, fast.node_features, fast.spanning_tree)
 
 
 def test_low_memory_and_fast_precision_change_little(capsys, tmp_path, firewall):
