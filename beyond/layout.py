@@ -57,11 +57,9 @@ def layout(x, start=None, seed=0, neighbors=15, *, nearest):
     if n < 3:                                               # two points: any distance is as good as any other
         z = torch.where(known, before, principal(x)) + faint
     else:
-        largest = x.abs().amax(1, keepdim=True)
-        zero = largest == 0                                 # hosts without a direction are alike: they get one
-        directions = torch.cat([x / torch.where(zero, 1, largest), zero], 1).float()  # a picture needs no more
-        similarity, neighbours = nearest(directions, max(1, min(neighbors, (n - 1) // 3)))
-        edges = graph(fuzzy(similarity.cpu()), neighbours.cpu())
+        zero = (x == 0).all(1, keepdim=True).to(x.dtype)    # hosts without a direction are alike: they get one
+        similarity, neighbours = nearest(torch.cat([x, zero], 1), max(1, min(neighbors, (n - 1) // 3)))
+        edges = graph(fuzzy(similarity.float().cpu()), neighbours.cpu())
         z = placed(before, known, edges, principal(x)) if known.any() else principal(x)
         z = descend(z + faint, edges, LATER if known.any() else FIRST, known) + faint
     return torch.view_as_real(z).clamp(-EDGE, EDGE)
