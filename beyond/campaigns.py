@@ -95,9 +95,14 @@ def near_rows(x, left, right, k):
             best, chosen = best.topk(min(k, best.shape[1]), dim=1)
             at = at.gather(1, chosen)
         near[q : q + ROWS] = at
+    return by_distance(x, near)
+
+
+def by_distance(x, near):
+    """Rows near to each row (n, k) by their distance, then by their number: (rows (n, k), distance (n, k))."""
     near = near.sort(dim=1)[0]
-    row = torch.arange(n, device=x.device).repeat_interleave(k)
-    d, order = distance(x, row, near.ravel()).view(n, k).sort(dim=1, stable=True)
+    row = torch.arange(len(x), device=x.device).repeat_interleave(near.shape[1])
+    d, order = distance(x, row, near.ravel()).view(near.shape).sort(dim=1, stable=True)
     return near.gather(1, order), d
 
 

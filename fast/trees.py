@@ -93,13 +93,9 @@ def distinct(x):
 
 def near_rows(x, k):
     """As campaigns.near_rows: (rows (n, k) int64, distance (n, k) ascending)."""
-    n, found = len(x), None
-    if k <= pruned.SIZE // 4:
-        found = pruned.search(x, k, closeness, 1)
-    near = (found or neighbours.nearest(x, k))[1].sort(dim=1)[0]
-    row = torch.arange(n, device=x.device).repeat_interleave(k)
-    d, order = campaigns.distance(x, row, near.ravel()).view(n, k).sort(dim=1, stable=True)
-    return near.gather(1, order), d
+    found = pruned.search(x, k, closeness, 1) if k <= pruned.SIZE // 4 else None
+    _, near = found or neighbours.nearest(x, k)
+    return campaigns.by_distance(x, near)
 
 
 def closeness(a, b):
