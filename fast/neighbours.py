@@ -52,10 +52,8 @@ def nearest(x, k, queries=None, query_block=None, block=None):
     knn.check(x, k, queries, *(size for size in (query_block, block) if size is not None))
     sizes, itself = sizes_on(x.device), queries is None
     once = itself and k <= FEW
-    if block is None:
-        block = evenly(len(x), sizes.itself if once else sizes.candidates if k <= FEW else 2 * sizes.candidates)
-    query_block = sizes.queries if query_block is None else query_block
-    query_block = block if once else query_block
+    block = block or evenly(len(x), sizes.itself if once else sizes.candidates if k <= FEW else 2 * sizes.candidates)
+    query_block = block if once else query_block or sizes.queries
     queries = knn.unit(x if itself else queries)
     k = max(0, min(k, len(x) - itself))
     similarity = queries.new_full((len(queries), k), torch.finfo(queries.dtype).min)
@@ -130,7 +128,7 @@ def found(query, columns, m, first, k, bar, column_bar, buffer):
             for_columns.append((place % G * group + place // G, row + i, value))
     for_rows, for_columns = ([torch.cat(part) for part in zip(*tiles)] for tiles in (for_rows, for_columns))
     if for_columns:
-        order = in_order(for_columns[0])
+        order = for_columns[0].argsort(stable=True)
         for_columns = [part[order] for part in for_columns]
     return for_rows, for_columns
 
@@ -251,13 +249,6 @@ def kth(maxima, k):
     if array is maxima:
         return maxima.topk(k, dim=1)[0][:, -1]
     return torch.from_numpy(np.partition(array, -k, axis=1)[:, -k])
-
-
-def in_order(line):
-    """The entries' numbers by ascending line (entries,), ascending among equals."""
-    key, = arrays((line << 40) + torch.arange(len(line), device=line.device))
-    key = torch.from_numpy(np.sort(key)) if isinstance(key, np.ndarray) else key.sort()[0]
-    return key & (1 << 40) - 1
 
 
 def arrays(*tensors):
