@@ -163,9 +163,7 @@ def packets_per_address(host, address, packets=None):
 
     host (n,) indices and address (n,) unsigned 32-bit values, one entry per packet or, with packets (n,), per so many.
     """
-    pair = host.astype(np.uint64)
-    pair <<= BITS_32                                        # in place: new memory takes longer than the sums
-    pair |= address.astype(np.uint32, copy=False)
+    pair = host.astype(np.uint64) << BITS_32 | address.astype(np.uint32, copy=False)
     if packets is None:
         pair.sort()
     else:

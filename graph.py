@@ -117,9 +117,7 @@ def edges_of(host, port, n_ports, packets=None):
     """
     n_ports = max(1, n_ports)
     n_hosts = int(host[-1]) + 1 if len(host) else 1
-    pair = host * n_ports
-    pair += port                                            # in place: new memory takes longer than the sum
-    pair, order = stable_sort(pair, n_hosts * n_ports)
+    pair, order = stable_sort(host * n_ports + port, n_hosts * n_ports)
     start = run_starts(pair)
     edge_host, edge_port = np.divmod(pair[start], n_ports)
     if packets is None or not len(start):
